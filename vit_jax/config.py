@@ -1,0 +1,157 @@
+"""Configs: typed arguments, loading from any directory, overrides, and what follows from them."""
+
+import ast
+import difflib
+import json
+import os
+from collections.abc import Mapping
+import runpy
+
+from ml_collections import ConfigDict
+
+from vit_jax.errors import UserError, nearest, unknown
+
+
+def arguments(arg: str | None, **defaults) -> ConfigDict:
+  """Parses 'model=vit_b16,resolution=224x384' by the types of the defaults.
+
+  Args:
+    arg: what stands behind the colon of `--config=FILE:ARG`, or None.
+    **defaults: each argument with its default, which gives its type: str, bool, int, float, or a
+      pair of ints, written '384' or '224x384' (height x width).
+
+  Raises:
+    UserError: for an unknown argument or a value of the wrong type.
+  """
+  values = dict(defaults)
+  for item in filter(None, (arg or '').split(',')):
+    name, equals, text = item.partition('=')
+    if name not in defaults:
+      raise unknown('config argument', name, defaults)
+    values[name] = _parse(name, text if equals else 'true', defaults[name])
+  return ConfigDict(values)
+
+
+def _parse(name: str, text: str, default):
+  """Returns `text` as the type of `default`."""
+  try:
+    if isinstance(default, bool):
+      return {'true': True, '1': True, 'false': False, '0': False}[text.lower()]
+    if isinstance(default, tuple):
+      sizes = tuple(int(s) for s in text.split('x'))
+      return {1: sizes * 2, 2: sizes}[len(sizes)]
+    return type(default)(text)
+  except (KeyError, ValueError):
+    kind = {bool: 'true or false', tuple: 'a size such as 384 or 224x384',
+            int: 'a whole number', float: 'a number'}[type(default)]
+    raise UserError(f'config argument {name}={text!r} must be {kind}') from None
+
+
+def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+  """Returns the config that `FILE[:arguments]` describes, with overrides, locked.
+
+  Args:
+    spec: path of a Python file with `get_config(arg)`, or of a run's `config.json`.
+    overrides: {'optimizer.clip_norm': '1.0'}; values are parsed by the type of what they replace.
+
+  Raises:
+    UserError: for a missing file, a file without `get_config`, an unknown argument or key, or a
+      value of the wrong type.
+  """
+  path, _, arg = spec.partition(':')
+  if not os.path.isfile(path):
+    folder = os.path.dirname(path) or '.'
+    files = [os.path.join(folder, f) if os.path.dirname(path) else f for f in
+             (os.listdir(folder) if os.path.isdir(folder) else ()) if f.endswith(('.py', '.json'))]
+    raise UserError(f'no config file {path!r}; {nearest(path, files)}')
+  if path.endswith('.json'):
+    with open(path) as file:
+      config = ConfigDict(json.load(file))
+  else:
+    module = runpy.run_path(path)
+    if 'get_config' not in module:
+      raise UserError(f'{path} defines no get_config(arg); see configs/quickstart.py')
+    config = module['get_config'](arg or None)
+  for key, text in (overrides or {}).items():
+    override(config, key, text)
+  return config.lock()
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+  """Sets one leaf, such as 'optimizer.clip_norm' or 'data.augment[0].degrees', from text.
+
+  Raises:
+    UserError: when there is no such leaf (the nearest is named) or the type does not fit.
+  """
+  parts = key.replace('[', '.').replace(']', '').split('.')
+  node = config
+  for part in parts[:-1]:
+    node = _child(node, part, key, config)
+  name = int(parts[-1]) if isinstance(node, (list, tuple)) and parts[-1].isdigit() else parts[-1]
+  old = _child(node, parts[-1], key, config)
+  node[name] = _typed(key, text, old)
+
+
+def _child(node, part: str, key: str, config):
+  """Returns `node[part]` or raises the error that names the nearest leaf."""
+  if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+    return node[int(part)]
+  if isinstance(node, (ConfigDict, dict)) and part in node:
+    return node[part]
+  keys = [name for name, _ in leaves(config)]
+  close = difflib.get_close_matches(key, keys, n=1, cutoff=.4)
+  raise UserError(f'unknown config key {key!r}; {nearest(key, close or keys)}')
+
+
+def _typed(key: str, text: str, old):
+  """Parses `text` as the type of the value it replaces (None: as it looks)."""
+  if isinstance(old, (ConfigDict, dict)):
+    raise UserError(f'config key {key!r} is a group; set one of: '
+                    + ', '.join(f'{key}.{name}' for name in old))
+  if isinstance(old, str):
+    return text
+  try:
+    value = ast.literal_eval({'true': 'True', 'false': 'False'}.get(text, text))
+  except (ValueError, SyntaxError):
+    value = text
+  if isinstance(old, (tuple, list)):
+    value = value if isinstance(value, (tuple, list)) else (value,)
+    return type(old)(value)
+  if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+    value = int(value)  # 1e4 steps
+  if old is not None and type(value) is not type(old):
+    raise UserError(f'config key {key!r} takes a {type(old).__name__} (now {old!r}), not {text!r}')
+  return value
+
+
+def leaves(node, prefix: str = ''):
+  """Yields (dotted name, value) of every leaf, through dicts and lists of dicts."""
+  if isinstance(node, (ConfigDict, dict)):
+    for name, child in node.items():
+      yield from leaves(child, f'{prefix}.{name}' if prefix else name)
+  elif isinstance(node, (list, tuple)) and any(isinstance(c, (dict, ConfigDict)) for c in node):
+    for i, child in enumerate(node):
+      yield from leaves(child, f'{prefix}[{i}]')
+  else:
+    yield prefix, node
+
+
+def to_dict(config) -> dict:
+  """Returns the config as JSON would hold it: plain dicts, lists, numbers and strings."""
+  return json.loads(config.to_json())
+
+
+def total_steps(config: ConfigDict, num_train: int) -> int:
+  """Returns the number of updates: `total_steps`, or `total_epochs` passes over the data.
+
+  Raises:
+    UserError: unless exactly one of the two is set.
+  """
+  if bool(config.total_steps) == bool(config.total_epochs):
+    raise UserError('set either total_steps or total_epochs (and the other to 0); now '
+                    f'total_steps={config.total_steps}, total_epochs={config.total_epochs}')
+  if config.total_steps:
+    return config.total_steps
+  return max(round(config.total_epochs * num_train / config.data.batch_size), 1)

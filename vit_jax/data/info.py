@@ -1,0 +1,56 @@
+"""The facts of the data, read from the source once and saved beside the checkpoint."""
+
+import dataclasses
+import json
+import os
+
+from vit_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+  """What a model must know of the data it was trained on.
+
+  Attributes:
+    source: name of the data set or path of the folder.
+    classes: names, in the order of the labels.
+    channels: of an image.
+    image_size: (height, width) of the model's input in pixels.
+    num_train, num_test: examples.
+    mean, std: per channel or one for all, of values in [0, 1].
+    eval_crop: how a test image is cut, as in `config.data.eval_crop`.
+    interpolation: 'bilinear' or 'bicubic', antialiased.
+  """
+  source: str
+  classes: tuple[str, ...]
+  channels: int
+  image_size: tuple[int, int]
+  num_train: int = 0
+  num_test: int = 0
+  mean: tuple[float, ...] = (.5,)
+  std: tuple[float, ...] = (.5,)
+  eval_crop: dict = dataclasses.field(default_factory=lambda: dict(name='squash'))
+  interpolation: str = 'bilinear'
+
+  @property
+  def num_classes(self) -> int:
+    """Number of classes."""
+    return len(self.classes)
+
+  def save(self, workdir: str) -> None:
+    """Writes `info.json` into the workdir."""
+    with open(os.path.join(workdir, 'info.json'), 'w') as file:
+      json.dump(dataclasses.asdict(self), file, indent=1)
+
+  @classmethod
+  def load(cls, workdir: str) -> 'Info':
+    """Reads `info.json`; UserError when it is missing or damaged."""
+    path = os.path.join(workdir, 'info.json')
+    try:
+      with open(path) as file:
+        values = json.load(file)
+      return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except FileNotFoundError:
+      raise UserError(f'{workdir!r} is no workdir of a run: it holds no info.json') from None
+    except (ValueError, TypeError) as error:
+      raise UserError(f'{path} is damaged: {error}') from None

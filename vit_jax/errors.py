@@ -1,0 +1,46 @@
+"""What a user can mend: one exception, one sentence, one place that prints it."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+  """A mistake that the user can mend; its text names the offender and the remedy."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+  """Returns a hint such as "did you mean 'vit_b16'?", or the list of options.
+
+  Args:
+    name: what the user wrote.
+    options: the valid names.
+  """
+  options = sorted(map(str, options))
+  close = difflib.get_close_matches(str(name), options, n=1, cutoff=.6)
+  if close:
+    return f'did you mean {close[0]!r}?'
+  shown = ', '.join(options[:12]) + (', ...' if len(options) > 12 else '')
+  return f'choose one of: {shown}' if options else 'there is none to choose from'
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+  """Returns the error for a name that is not among `options`."""
+  return UserError(f'unknown {kind} {name!r}; {nearest(name, options)}')
+
+
+def exit_cleanly(program: str, main: Callable[[], None]) -> None:
+  """Runs a command line: a UserError becomes one sentence on stderr and exit code 2.
+
+  Args:
+    program: the name that stands before the sentence.
+    main: the command; returns None when all went well.
+  """
+  try:
+    main()
+  except UserError as error:
+    print(f'{program}: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2)
+  except BrokenPipeError:  # `... | head` closed the pipe: nobody is left to tell.
+    sys.stderr.close()
+    sys.exit(0)

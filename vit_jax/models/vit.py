@@ -1,0 +1,291 @@
+"""Vision Transformer (An image is worth 16x16 words, arXiv:2010.11929).
+
+Parameters carry the names of the published files, so that every tool that reads those reads ours:
+`embedding`, `cls`, `Transformer/posembed_input/pos_embedding`, `Transformer/encoderblock_0/
+{LayerNorm_0, MultiHeadDotProductAttention_0, LayerNorm_1, MlpBlock_0}`, `Transformer/encoder_norm`,
+`pre_logits`, `head`. With `scan=True` the layers are one stack `Transformer/encoderblock/...` with
+a leading axis; `vit_jax.trees` converts either way.
+
+Intermediates, read with `capture_intermediates=True` or `mutable=['intermediates']`:
+`Transformer/encoderblock_0/MultiHeadDotProductAttention_0/attention` `[batch, heads, tokens,
+tokens]` (scanned: `[depth, batch, ...]`) and `representation` `[batch, width]`,
+what the head reads.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import sharding
+from vit_jax.errors import UserError, unknown
+from vit_jax.layers.attention import Attention
+from vit_jax.layers.drop_path import DropPath
+from vit_jax.layers.mlp import MlpBlock
+from vit_jax.layers.patches import grid_size
+from vit_jax.layers.positions import LearnedPositions, sincos_2d
+from vit_jax.models.features import Features
+from vit_jax.models.variant import Variant
+
+PAPER = 'An image is worth 16x16 words, arXiv:2010.11929, table 1'
+AUGREG = 'How to train your ViT, arXiv:2106.10270, table 2'
+SCALING = 'Scaling vision transformers, arXiv:2106.04560, table 2'
+
+POOLS = ('token', 'mean', 'attention', 'none')
+POSITIONS = ('learned', 'sincos', 'none')
+REMAT = dict(none=None, full=None, dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+
+
+class EncoderBlock(nn.Module):
+  """One pre-norm layer: attention, then MLP, each behind a LayerNorm (ViT paper, eq. 2 and 3)."""
+  num_heads: int
+  mlp_dim: int
+  dropout_rate: float = 0.
+  attention_dropout_rate: float = 0.
+  layer_norm_eps: float = 1e-6
+  gelu: str = 'tanh'
+  qk_norm: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool):
+    """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack)."""
+    norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)  # noqa: E731
+    y = norm()(x)
+    y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype,
+                  name='MultiHeadDotProductAttention_0')(y, y, train)
+    y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
+    x = self._residual(x, DropPath()(y, drop_path_rate, train))
+    y = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype)(norm()(x), train)
+    return self._residual(x, DropPath()(y, drop_path_rate, train)), None
+
+  def _residual(self, x, branch):
+    # The barrier keeps each layer's gradient apart from the next one's: see vit_jax.compilation.
+    return sharding.constrain(jax.lax.optimization_barrier(x + branch))
+
+
+class Encoder(nn.Module):
+  """Positions, `depth` layers and the last norm (ViT paper, section 3.1)."""
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  position: str = 'learned'
+  class_position: bool = True
+  dropout_rate: float = 0.
+  attention_dropout_rate: float = 0.
+  drop_path_rate: float = 0.
+  layer_norm_eps: float = 1e-6
+  gelu: str = 'tanh'
+  qk_norm: bool = False
+  scan: bool = False
+  remat: str = 'none'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False) -> jax.Array:
+    """Maps patches `[batch, h, w, width]` and the class token `[batch, 1, width]`, or None, to
+    tokens `[batch, 1 + h * w, width]`, the class token first."""
+    batch, *grid, width = patches.shape
+    x = patches.reshape(batch, -1, width)
+    if self.position == 'sincos':
+      x = x + sincos_2d(grid, width).astype(x.dtype)
+    learned = LearnedPositions(name='posembed_input') if self.position == 'learned' else lambda x: x
+    if token is None:
+      x = learned(x)
+    elif self.class_position:
+      x = learned(jnp.concatenate([token, x], axis=1))
+    else:
+      x = jnp.concatenate([token, learned(x)], axis=1)
+    x = nn.Dropout(self.dropout_rate, deterministic=not train)(sharding.constrain(x))
+    x = self._layers(x, train)
+    return nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='encoder_norm')(x)
+
+  def _layers(self, x, train):
+    block = EncoderBlock
+    if self.remat != 'none':
+      block = nn.remat(block, prevent_cse=not self.scan, static_argnums=(3,),
+                       policy=REMAT[self.remat])
+    fields = dict(
+        num_heads=self.num_heads, mlp_dim=self.mlp_dim, dropout_rate=self.dropout_rate,
+        attention_dropout_rate=self.attention_dropout_rate, layer_norm_eps=self.layer_norm_eps,
+        gelu=self.gelu, qk_norm=self.qk_norm, dtype=self.dtype)
+    rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
+    rates = rates if self.drop_path_rate and train else None
+    if not self.scan:
+      for i in range(self.depth):
+        rate = None if rates is None else rates[i]
+        x, _ = block(**fields, name=f'encoderblock_{i}')(x, rate, train)
+      return x
+    stack = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
+                    split_rngs={'params': True, 'dropout': True}, in_axes=(0, nn.broadcast),
+                    length=self.depth)
+    return stack(**fields, name='encoderblock')(x, rates, train)[0]
+
+
+class AttentionPool(nn.Module):
+  """A learned probe attends to all tokens, then an MLP (Set Transformer, arXiv:1810.00825)."""
+  num_heads: int
+  mlp_dim: int
+  layer_norm_eps: float = 1e-6
+  gelu: str = 'tanh'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[batch, tokens, width]` to `[batch, width]`."""
+    probe = self.param('probe', nn.initializers.xavier_uniform(), (1, 1, x.shape[-1]))
+    probe = jnp.tile(probe.astype(x.dtype), (x.shape[0], 1, 1))
+    x = Attention(self.num_heads, dtype=self.dtype, name='MultiHeadDotProductAttention_0')(probe, x)
+    y = nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)(x)
+    return (x + MlpBlock(self.mlp_dim, self.gelu, dtype=self.dtype)(y))[:, 0]
+
+
+class ViT(nn.Module):
+  """Vision Transformer: a classifier, or a backbone where `num_classes` is None.
+
+  Attributes:
+    num_classes: of the head; None returns `Features`, with one map of stride `patch_size`.
+    patch_size: pixels, one number or (height, width).
+    width, depth, num_heads, mlp_dim: of the encoder (ViT paper, table 1).
+    pool: 'token' (the class token), 'mean' over patches, 'attention', or 'none' (every token).
+    class_token: whether there is one; None: only where it is pooled.
+    class_position: whether the learned table has an entry for the class token, as the ViT paper
+      has it (eq. 1); big_vision has none.
+    position: 'learned', 'sincos' or 'none'.
+    representation_size: width of the tanh layer before the head; None for no such layer.
+    dropout_rate: behind every dense layer but query, key and value, and behind the positions.
+    attention_dropout_rate: of the attention weights.
+    drop_path_rate: of the last layer; rises from 0 in the first.
+    layer_norm_eps: published ViTs have 1e-6, Segmenter 1e-5.
+    gelu: 'tanh' (Google's) or 'erf' (timm's, DeiT's).
+    qk_norm: normalise queries and keys.
+    head_bias: initial bias of the head (AugReg: -6.9 with the sigmoid loss).
+    scan: compile one layer and loop; the compilation does not grow with the depth.
+    remat: what the backward pass computes again: 'none', 'full', or 'dots' (all but matrix
+      products).
+    dtype: of the computation; parameters are float32.
+  """
+  num_classes: int | None = 1000
+  patch_size: int | tuple[int, int] = 16
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  pool: str = 'token'
+  class_token: bool | None = None
+  class_position: bool = True
+  position: str = 'learned'
+  representation_size: int | None = None
+  dropout_rate: float = 0.
+  attention_dropout_rate: float = 0.
+  drop_path_rate: float = 0.
+  layer_norm_eps: float = 1e-6
+  gelu: str = 'tanh'
+  qk_norm: bool = False
+  head_bias: float = 0.
+  scan: bool = False
+  remat: str = 'none'
+  dtype: jnp.dtype = jnp.float32
+
+  @property
+  def patch(self) -> tuple[int, int]:
+    """(height, width) of a patch in pixels."""
+    return (self.patch_size,) * 2 if isinstance(self.patch_size, int) else tuple(self.patch_size)
+
+  @property
+  def num_prefix(self) -> int:
+    """Number of tokens in front of the patches."""
+    return int(self.pool == 'token' if self.class_token is None else self.class_token)
+
+  def check(self) -> None:
+    """Raises UserError for fields that do not fit together."""
+    for kind, value, options in (('pool', self.pool, POOLS), ('remat', self.remat, REMAT),
+                                 ('position', self.position, POSITIONS)):
+      if value not in options:
+        raise unknown(kind, value, options)
+    if self.width % self.num_heads:
+      raise UserError(f'width {self.width} is not divisible by num_heads {self.num_heads}')
+    if self.pool == 'token' and not self.num_prefix:
+      raise UserError("pool='token' needs class_token=True")
+
+  @nn.compact
+  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
+    """Maps float `[batch, height, width, channels]` to logits `[batch, num_classes]`.
+
+    Raises:
+      UserError: for a size that the patch size does not divide, or fields that do not fit.
+    """
+    self.check()
+    grid = grid_size(image.shape[1:3], self.patch)
+    x = nn.Conv(self.width, self.patch, strides=self.patch, padding='VALID', dtype=self.dtype,
+                name='embedding')(image.astype(self.dtype))
+    x = self._encode(x, train)
+    if self.num_classes is None:
+      maps = x[:, self.num_prefix:].reshape(x.shape[0], *grid, self.width)
+      tokens = x[:, :self.num_prefix] if self.num_prefix else None
+      return Features((maps,), tokens, (self.patch,))
+    x = self._pool(x)
+    if self.representation_size:
+      x = jnp.tanh(nn.Dense(self.representation_size, dtype=self.dtype, name='pre_logits')(x))
+    self.sow('intermediates', 'representation', x)
+    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, dtype=jnp.float32,
+                    bias_init=nn.initializers.constant(self.head_bias), name='head')(x)
+
+  def _encode(self, patches, train):
+    """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""
+    token = None
+    if self.num_prefix:
+      token = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
+      token = jnp.tile(token.astype(patches.dtype), (patches.shape[0], 1, 1))
+    encoder = Encoder(
+        self.depth, self.num_heads, self.mlp_dim, self.position, self.class_position,
+        self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate, self.layer_norm_eps,
+        self.gelu, self.qk_norm, self.scan, self.remat, self.dtype, name='Transformer')
+    return encoder(patches, token, train)
+
+  def _pool(self, x):
+    """Maps the encoded tokens `[batch, tokens, width]` to what the head reads."""
+    if self.pool == 'token':
+      return x[:, 0]
+    if self.pool == 'mean':
+      return x[:, self.num_prefix:].mean(axis=1)
+    if self.pool == 'attention':
+      return AttentionPool(self.num_heads, self.mlp_dim, self.layer_norm_eps, self.gelu,
+                           self.dtype, name='MAPHead_0')(x)
+    return x
+
+
+def _variant(size: str, patch: int, parameters: int, source: str = PAPER) -> Variant:
+  width, depth, mlp_dim, num_heads = SIZES[size]
+  return Variant(ViT, dict(patch_size=patch, width=width, depth=depth, mlp_dim=mlp_dim,
+                           num_heads=num_heads), parameters, source)
+
+
+# width, depth, mlp_dim, num_heads
+SIZES = dict(
+    ti=(192, 12, 768, 3),
+    s=(384, 12, 1536, 6),
+    m=(512, 12, 2048, 8),
+    b=(768, 12, 3072, 12),
+    l=(1024, 24, 4096, 16),
+    h=(1280, 32, 5120, 16),
+    g=(1408, 40, 6144, 16),
+    G=(1664, 48, 8192, 16),
+)
+
+# Parameters with the class token, a learned table for 224 px and a head of 1000 classes.
+VARIANTS: dict[str, Variant] = dict(
+    vit_ti16=_variant('ti', 16, 5_717_416, AUGREG),
+    vit_s32=_variant('s', 32, 22_878_952, AUGREG),
+    vit_s16=_variant('s', 16, 22_050_664, AUGREG),
+    vit_m32=_variant('m', 32, 39_942_120, SCALING),
+    vit_m16=_variant('m', 16, 38_837_736, SCALING),
+    vit_b32=_variant('b', 32, 88_224_232),
+    vit_b16=_variant('b', 16, 86_567_656),
+    vit_b8=_variant('b', 8, 86_576_872, AUGREG),
+    vit_l32=_variant('l', 32, 306_535_400),
+    vit_l16=_variant('l', 16, 304_326_632),
+    vit_h14=_variant('h', 14, 632_045_800),
+    vit_g14=_variant('g', 14, 1_012_611_432, SCALING),
+    vit_G14=_variant('G', 14, 1_844_440_680, SCALING),
+)

@@ -1,0 +1,1 @@
+"""The papers' pictures: arrays first (numpy only), then drawing (matplotlib when used)."""

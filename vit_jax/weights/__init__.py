@@ -1,0 +1,225 @@
+"""Weights in: from a run or a published file, fitted to the model that is to use them."""
+
+import json
+import os
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import checkpoint, models, trees
+from vit_jax.data.info import Info
+from vit_jax.errors import UserError
+from vit_jax.weights import npz, vit
+from vit_jax.weights.fit import Grid, Report, fit, guess_grid
+from vit_jax.weights.table import to_ours, to_theirs
+
+
+class Source(NamedTuple):
+  """Weights before they are fitted to a model."""
+  flat: trees.Flat            # our paths, layers one by one
+  grid: Grid | None           # of the position table; None: not known
+  resampling: str             # rule of the code base they come from
+  classes: tuple[str, ...]    # of a run; () for a published file
+
+
+class Loaded(NamedTuple):
+  """A model with its parameters: `logits = model.apply({'params': params}, images)`."""
+  model: nn.Module
+  params: dict
+  info: Info
+
+
+def read(path: str) -> Source:
+  """Reads the weights of a run (workdir or one of its checkpoints) or of a published `.npz` file.
+
+  Raises:
+    UserError: when it is neither, or damaged.
+  """
+  if os.path.isdir(path):
+    workdir, folder = checkpoint.find(path)
+    flat = trees.unstack(checkpoint.read_params(folder))
+    model, info = run_model(workdir), Info.load(workdir)
+    return Source(flat, model_grid(model, info.image_size), 'corner_aligned_linear', info.classes)
+  if not os.path.exists(path):
+    raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
+  arrays = vit.parameters(npz.read(path))
+  table = vit.guess_table(arrays)
+  flat = to_ours(table, arrays)
+  return Source(flat, None, table.resampling, ())
+
+
+def run_config(workdir: str) -> dict:
+  """Returns the config that a run saved; UserError when there is none."""
+  try:
+    with open(os.path.join(workdir, 'config.json')) as file:
+      return json.load(file)
+  except (OSError, ValueError) as error:
+    raise UserError(f'{workdir!r} is no workdir of a run: config.json is missing or damaged '
+                    f'({error})') from None
+
+
+def run_model(workdir: str, **overrides) -> nn.Module:
+  """Returns the model of a run, with other fields where asked."""
+  fields = dict(run_config(workdir)['model'])
+  info = Info.load(workdir)
+  return models.create_model(fields.pop('name'),
+                             **{'num_classes': info.num_classes, **fields, **overrides})
+
+
+def model_grid(model: nn.Module, image_size: tuple[int, int]) -> Grid:
+  """Returns the grid of a ViT at an image size, in pixels."""
+  size = tuple(n // p for n, p in zip(image_size, model.patch))
+  return Grid(size, model.num_prefix, int(model.num_prefix and model.class_position))
+
+
+def init_shapes(model: nn.Module, image_size: tuple[int, int], channels: int):
+  """Returns the tree of shapes of a model's parameters."""
+  image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
+  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
+
+
+def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
+         num_classes: int | None = None, channels: int | None = None, seed: int = 0,
+         verbose: bool = True, **overrides) -> Loaded:
+  """Returns a model with its parameters.
+
+  Args:
+    name: workdir of a run (or a checkpoint in it), or a model's name with `path`.
+    path: a published `.npz` file, or the workdir of a run, when `name` is a model's name.
+    image_size: pixels, a number or (height, width); the position table is resampled to it.
+    num_classes: another number of classes; the head then starts anew.
+    channels: of the images; the patch kernel is adapted.
+    seed: for what starts anew.
+    verbose: print what was resampled, re-initialised or ignored.
+    **overrides: other fields of the model, such as `dtype='bfloat16'` or `scan=True`.
+
+  Returns:
+    Loaded(model, params, info).
+
+  Raises:
+    UserError: unknown model, no or damaged weights, or weights that do not fit the model.
+  """
+  if path is None and name in models.MODELS:
+    raise UserError(f'{name!r} is a model without weights; give the file: vit_jax.load({name!r}, '
+                    "'weights.npz'), or vit_jax.create_model for a fresh one")
+  if path is None and name.endswith('.npz'):
+    raise UserError(f"say which model {name} belongs to: vit_jax.load('vit_b16', {name!r})")
+  source = read(path or name)
+  if path is None or os.path.isdir(path):
+    workdir, _ = checkpoint.find(path or name)
+    info = Info.load(workdir)
+    build = (lambda **k: run_model(workdir, **k)) if path is None else (
+        lambda **k: models.create_model(name, **{'num_classes': info.num_classes, **k}))
+  else:
+    info = _published_info(name, source)
+    build = lambda **k: models.create_model(name, **{**_fields(source), **k})  # noqa: E731
+  if num_classes is not None:
+    overrides['num_classes'] = num_classes
+  model = build(**overrides)
+  size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size or info.image_size)
+  channels = channels or info.channels
+  shapes = init_shapes(model, size, channels)
+  flat, report = fit(source.flat, trees.unstack(trees.flatten(shapes)), old=source.grid,
+                     new=model_grid(model, size), resampling=source.resampling)
+  if verbose:
+    print('\n'.join(report.lines()))
+  params = complete(flat, model, shapes, size, channels, seed)
+  classes = info.classes if model.num_classes in (None, info.num_classes) else tuple(
+      str(i) for i in range(model.num_classes))
+  return Loaded(model, params, Info(**{**vars(info), 'image_size': size, 'channels': channels,
+                                       'classes': classes}))
+
+
+def complete(flat: trees.Flat, model: nn.Module, shapes, image_size: tuple[int, int],
+             channels: int, seed: int) -> dict:
+  """Returns the whole tree: loaded arrays where there are any, else the model's own start."""
+  flat = trees.stack(flat) if trees.is_stacked(trees.flatten(shapes)) else flat
+  if set(flat) != set(trees.flatten(shapes)):
+    image = jnp.zeros((1, *image_size, channels))
+    fresh = trees.flatten(jax.jit(model.init)(jax.random.key(seed), image)['params'])
+    flat = {**fresh, **flat}
+  return trees.unflatten({path: jnp.asarray(flat[path]) for path in trees.flatten(shapes)})
+
+
+def _fields(source: Source) -> dict:
+  """Returns the fields of a ViT that a published file shows by what it holds."""
+  fields = dict(num_classes=source.flat['head/kernel'].shape[1] if 'head/kernel' in source.flat
+                else None)
+  if 'pre_logits/kernel' in source.flat:
+    fields['representation_size'] = source.flat['pre_logits/kernel'].shape[1]
+  if 'MAPHead_0/probe' in source.flat:
+    fields['pool'] = 'attention'
+  elif 'cls' not in source.flat:
+    fields['pool'] = 'mean'
+  if source.grid is None:
+    fields['position'] = 'sincos'
+  elif source.grid.tokens and not source.grid.positions:
+    fields['class_position'] = False
+  return fields
+
+
+def _published_info(name: str, source: Source) -> Info:
+  """Returns the facts that a published file implies: its size, channels and preprocessing."""
+  found = models.variant(name)
+  kernel = source.flat['embedding/kernel']
+  size = found.image_size
+  if source.grid is not None:
+    size = tuple(n * p for n, p in zip(source.grid.size, kernel.shape[:2]))
+  head = source.flat.get('head/bias', np.zeros(0))
+  rule = found.preprocessing
+  crop = dict(name=rule.crop, **(dict(ratio=rule.crop_ratio) if rule.crop == 'center' else {}))
+  return Info(source='', classes=tuple(str(i) for i in range(head.shape[0])),
+              channels=kernel.shape[2], image_size=size, mean=rule.mean, std=rule.std,
+              eval_crop=crop, interpolation=rule.interpolation)
+
+
+def initialize(model: nn.Module, params, info: Info, path: str, *, reset_head: bool = False
+               ) -> tuple[dict, Report]:
+  """Starts a run's parameters from other weights (config.init_from).
+
+  Args:
+    model: of the run.
+    params: its fresh parameters, placed on the mesh; what cannot be loaded stays as it is.
+    info: of the run's data.
+    path: workdir, checkpoint or `.npz` file.
+    reset_head: start the head anew even where it would fit.
+
+  Returns:
+    (params with the same shardings, Report).
+
+  Raises:
+    UserError: as `read` and `fit`.
+  """
+  source = read(path)
+  flat = trees.flatten(params)
+  shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in flat.items()}
+  other_classes = bool(source.classes) and source.classes != info.classes
+  loaded, report = fit(
+      source.flat, trees.unstack(shapes), old=source.grid, new=model_grid(model, info.image_size),
+      resampling=source.resampling, reset_head=reset_head or other_classes)
+  loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
+  placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
+  return trees.unflatten(placed), report
+
+
+def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
+  """Returns the host array placed as another array lies, on any number of processes."""
+  array = np.asarray(array, placed.dtype)
+  return jax.make_array_from_callback(array.shape, placed.sharding, lambda index: array[index])
+
+
+def export(path: str, params) -> None:
+  """Writes parameters as a published `.npz` file: vision_transformer's names, or big_vision's for
+  what those have no name for (attention pooling, positions without the class token).
+
+  Args:
+    path: ends with `.npz`.
+    params: tree, layers stacked or one by one.
+  """
+  flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(params)).items()}
+  grid = guess_grid(flat) if 'cls' in flat else None
+  new = 'MAPHead_0/probe' in flat or (grid is not None and not grid.positions)
+  npz.write(path, to_theirs(vit.BIG_VISION if new else vit.GOOGLE, flat))

@@ -1,0 +1,154 @@
+"""Fitting weights to a model: which are loaded, resampled, re-initialised or ignored."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from vit_jax.errors import UserError
+from vit_jax.layers import positions
+
+POSITIONS = 'Transformer/posembed_input/pos_embedding'
+# What another task or class list may replace; everything else must be there and fit.
+_REPLACEABLE = ('head/', 'pre_logits/', 'MAPHead_0/', 'cls', POSITIONS)
+
+
+@dataclasses.dataclass
+class Report:
+  """What became of each parameter, one sentence fragment per leaf."""
+  loaded: list[str] = dataclasses.field(default_factory=list)
+  resampled: list[str] = dataclasses.field(default_factory=list)
+  reinitialised: list[str] = dataclasses.field(default_factory=list)
+  ignored: list[str] = dataclasses.field(default_factory=list)
+
+  def lines(self) -> list[str]:
+    """Returns the report for the log: a count of the loaded, the names of all others."""
+    out = [f'loaded {len(self.loaded)} parameter arrays']
+    for kind in ('resampled', 'reinitialised', 'ignored'):
+      out += [f'{kind}: {entry}' for entry in getattr(self, kind)]
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """A model's patches: the grid, and how many class tokens there are and have a position."""
+  size: tuple[int, int]
+  tokens: int = 1
+  positions: int = 1
+
+
+def guess_grid(flat: Mapping[str, np.ndarray], hint: Grid | None = None) -> Grid | None:
+  """Returns the grid of the weights' position table; None where there is no table.
+
+  Args:
+    flat: our paths.
+    hint: taken where the table has just its number of entries; otherwise the grid is square.
+
+  Raises:
+    UserError: when it is neither.
+  """
+  if POSITIONS not in flat:
+    return None
+  tokens, length = int('cls' in flat), flat[POSITIONS].shape[1]
+  for own in range(tokens, -1, -1):  # with an entry for the class token, or without
+    if hint and hint.size[0] * hint.size[1] == length - own:
+      return Grid(hint.size, tokens, own)
+    if positions.is_square(length - own):
+      return Grid(positions.square_grid(length, own), tokens, own)
+  raise UserError(f'the position table of {length} entries belongs to an image that is not square; '
+                  'give the image size it was trained at')
+
+
+def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
+        new: Grid, old: Grid | None = None, resampling: str = 'corner_aligned_linear',
+        reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
+  """Makes weights fit a model of another resolution, head or number of channels.
+
+  Args:
+    source: our paths, layers one by one.
+    target: shapes of the model's parameters, likewise.
+    new: the model's grid.
+    old: the grid that the source's position table was made for; None: as `guess_grid` tells.
+    resampling: rule for the position table, one of `positions.RESAMPLING`.
+    reset_head: start the head anew even where it would fit.
+
+  Returns:
+    (the arrays that could be loaded, Report); what is in `target` and not among them is for the
+    caller to initialise.
+
+  Raises:
+    UserError: lists missing, unexpected and misshapen parameters.
+  """
+  source, report = dict(source), Report()
+  if POSITIONS in source and POSITIONS in target:
+    old = old or guess_grid(source, new)
+    _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
+  out, missing, misshapen = {}, [], []
+  for path, want in target.items():
+    array = source.pop(path, None)
+    if array is None:
+      (report.reinitialised if path.startswith(_REPLACEABLE) else missing).append(path)
+    elif reset_head and path.startswith('head/'):
+      report.reinitialised.append(f'{path} (reset_head)')
+    elif array.shape == want.shape:
+      out[path] = array
+    elif path == 'embedding/kernel' and _same_but_channels(array.shape, want.shape):
+      out[path] = adapt_channels(array, want.shape[2])
+      report.resampled.append(f'{path} {array.shape[2]} -> {want.shape[2]} channels')
+    elif path.startswith('head/') or path.startswith('pre_logits/'):
+      report.reinitialised.append(f'{path} {array.shape} -> {want.shape}')
+    else:
+      misshapen.append(f'{path} {array.shape} instead of {want.shape}')
+  unexpected = [p for p in source if not p.startswith(_REPLACEABLE)]
+  report.ignored += [p for p in source if p.startswith(_REPLACEABLE)]
+  report.loaded += out
+  _complain(missing=missing, unexpected=unexpected, misshapen=misshapen)
+  return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
+
+
+def _complain(**kinds: list[str]) -> None:
+  """Raises the one error that lists all names by what is wrong with them."""
+  if any(kinds.values()):
+    said = '; '.join(f'{len(names)} {kind}: ' + ', '.join(names[:4]) + (', ...' * (len(names) > 4))
+                     for kind, names in kinds.items() if names)
+    raise UserError(f'the weights do not fit the model ({said}); is model.name the right one?')
+
+
+def _same_but_channels(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+  return len(a) == len(b) == 4 and a[:2] + a[3:] == b[:2] + b[3:]
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+  """Returns a patch kernel `[h, w, c, d]` for another number of input channels.
+
+  To one channel: the sum, so that a grey image gives what its copies in all channels gave. To
+  other numbers: the channels repeat in turn, scaled by the ratio of the numbers.
+  """
+  old = kernel.shape[2]
+  if channels == 1:
+    return kernel.sum(axis=2, keepdims=True)
+  picked = kernel[:, :, np.arange(channels) % old]
+  return picked * (old / channels)
+
+
+def _fit_positions(source, shape, old: Grid, new: Grid, resampling: str, report: Report) -> None:
+  """Resamples the table in `source` and moves the class token's entry to where the model has it."""
+  table = np.asarray(source[POSITIONS])
+  if shape[2] != table.shape[2]:
+    return  # the comparison of shapes will say so
+  own, patches = table[:, :old.positions], table[:, old.positions:]
+  if old.size != new.size:
+    patches = positions.resample(patches, old.size, new.size, 0, resampling)
+    report.resampled.append('{} {}x{} -> {}x{} by {}'.format(
+        POSITIONS, *old.size, *new.size, resampling))
+  if new.positions and not old.positions:
+    own = np.zeros_like(patches[:, :1])  # it never had one: the class token stands as it is
+  elif old.positions and not new.positions:
+    if new.tokens and 'cls' in source:  # the sum of both is what the encoder saw
+      source['cls'] = source['cls'] + own
+      report.resampled.append(f"cls + the class token's entry of {POSITIONS}")
+    else:
+      report.ignored.append(f"the class token's entry of {POSITIONS}")
+    own = own[:, :0]
+  source[POSITIONS] = np.concatenate([own, patches], axis=1)
