@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+from etils import epath
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -115,7 +116,7 @@ def stages(workdir: str) -> list[str]:
   """Returns the folders of a run's stages in order; of a run without stages, ['']."""
   try:
     with open(os.path.join(workdir, 'config.json')) as file:
-      return list(json.load(file).get('stages') or ['']) 
+      return [stage['name'] for stage in json.load(file).get('stages', ())] or ['']
   except (OSError, ValueError):
     return ['']
 
@@ -132,15 +133,15 @@ def read_params(folder: str) -> trees.Flat:
   Raises:
     UserError: when it cannot be read.
   """
-  item = os.path.join(folder, 'default')
+  item = epath.Path(folder) / 'default'
   try:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      saved = reader.metadata(item).item_metadata.tree
-      key = 'ema' if saved.get('ema') else 'params'
-      want = {key: jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), saved[key])}
-      args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), want)
-      restored = reader.restore(item, args=ocp.args.PyTreeRestore(
-          want, restore_args=args, partial_restore=True))
+    handler = ocp.PyTreeCheckpointHandler()
+    saved = handler.metadata(item).tree
+    key = 'ema' if saved.get('ema') else 'params'
+    want = {key: jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), saved[key])}
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), want)
+    restored = handler.restore(item, args=ocp.args.PyTreeRestore(
+        want, restore_args=args, partial_restore=True))
   except Exception as error:  # as in Checkpoints.restore
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     raise UserError(f'{folder} is not a readable checkpoint ({reason}); an older step may '

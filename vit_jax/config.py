@@ -47,6 +47,40 @@ def _parse(name: str, text: str, default):
     raise UserError(f'config argument {name}={text!r} must be {kind}') from None
 
 
+def base() -> ConfigDict:
+  """Returns what every config has, with the defaults that do nothing special.
+
+  seed: of everything random. total_steps, total_epochs: length of the run, one of them. init_from:
+  workdir, checkpoint or .npz file to start from. reset_head: start the head anew even where it
+  would fit. accumulate: parts in which a batch is computed. ema_decay: of the average of the
+  parameters that is evaluated; 0 for none. explore: test images on the picture page that the run
+  leaves; 0 for no page. mesh: devices along each axis, -1 for all that are left. log: steps between
+  lines, and (first, last) step of a profile. evaluate, checkpoint: steps between them, 0 for the
+  end alone; `keep` newest checkpoints stay, and the best by the test split if `best`.
+  """
+  return ConfigDict(dict(
+      seed=0, total_steps=0, total_epochs=0., init_from='', reset_head=False, accumulate=1,
+      ema_decay=0., explore=0,
+      mesh=dict(data=-1, fsdp=1, model=1),
+      log=dict(every=50, profile=(0, 0)),
+      evaluate=dict(every=0),
+      checkpoint=dict(every=0, keep=2, best=True)))
+
+
+def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> ConfigDict:
+  """Returns `config.data` for labelled images: every key, with plain defaults.
+
+  source: built-in name or folder. train, test: splits. channels: 3, 1, or 0 for the source's own.
+  crop, eval_crop: what the host cuts, see `vit_jax.data.crops`. augment: what the device does, see
+  `vit_jax.data.augment`. mean, std: of values in [0, 1]. on_error: 'raise' or 'skip' images that
+  cannot be read.
+  """
+  return ConfigDict(dict(
+      source=source, train='train', test='test', channels=0, batch_size=batch_size,
+      resolution=resolution, crop=dict(name='squash'), eval_crop=dict(name='squash'),
+      interpolation='bilinear', augment=[], mean=(.5,), std=(.5,), on_error='raise'))
+
+
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """Returns the config that `FILE[:arguments]` describes, with overrides, locked.
 
@@ -141,6 +175,13 @@ def leaves(node, prefix: str = ''):
 def to_dict(config) -> dict:
   """Returns the config as JSON would hold it: plain dicts, lists, numbers and strings."""
   return json.loads(config.to_json())
+
+
+def stages(config: ConfigDict) -> list[ConfigDict]:
+  """Returns the configs of a run's stages in order; a config without stages is its only one."""
+  if 'stages' not in config:
+    return [config]
+  return [ConfigDict(stage).lock() for stage in config.stages]
 
 
 def total_steps(config: ConfigDict, num_train: int) -> int:

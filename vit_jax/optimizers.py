@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def adam(b1: float = .9, b2: float = .999, eps: float = 1e-8, momentum_dtype: st
 OPTIMIZERS = dict(sgd=(sgd, 0.), adam=(adam, 0.), adamw=(adam, .01))
 
 
-def matching(params, patterns) -> dict:
+def matching(params, patterns: str | Sequence[str]):
   """Returns the tree of booleans: does a parameter's path match one of the patterns in full?
 
   Raises:
@@ -45,7 +46,7 @@ def matching(params, patterns) -> dict:
 
 
 def make(params, schedule, *, name: str, weight_decay: float | None = None, decay: str = KERNELS,
-         clip_norm: float = 0., freeze: tuple[str, ...] = (), **options
+         clip_norm: float = 0., freeze: Sequence[str] = (), **options
          ) -> optax.GradientTransformation:
   """Returns the optimizer of that name.
 

@@ -135,3 +135,15 @@ def _figure(picture: Picture) -> str:
   caption = html.escape(picture.caption)
   return (f'<figure><img src="data:{media_type};base64,{data}" alt="{caption}" width="{width}">'
           f'<figcaption>{caption}</figcaption></figure>')
+
+
+def save_figure(image: Figure | Image, path: str) -> None:
+  """Writes a picture in the format that the path ends with.
+
+  Raises:
+    UserError: for an ending that is no picture format, or a folder that cannot be written.
+  """
+  try:
+    image.savefig(path, dpi=DPI) if hasattr(image, 'savefig') else image.save(path)
+  except (OSError, ValueError) as error:
+    raise UserError(f'cannot write the picture {path!r}: {error}') from None

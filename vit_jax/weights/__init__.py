@@ -13,7 +13,7 @@ from vit_jax import checkpoint, models, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.weights import npz, vit
-from vit_jax.weights.fit import Grid, Report, fit, guess_grid
+from vit_jax.weights.fit import POSITIONS, Grid, Report, fit, guess_grid
 from vit_jax.weights.table import to_ours, to_theirs
 
 
@@ -203,6 +203,18 @@ def initialize(model: nn.Module, params, info: Info, path: str, *, reset_head: b
   loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
   placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
   return trees.unflatten(placed), report
+
+
+def check_classes(path: str, info: Info) -> None:
+  """Raises UserError when the classes of a run's weights are not those of the data."""
+  if not os.path.isdir(path):
+    return
+  own = Info.load(checkpoint.find(path)[0]).classes
+  if own != info.classes:
+    raise UserError(f'the checkpoint {path} knows {len(own)} classes ({", ".join(own[:3])}, ...), the '
+                    f'data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '
+                    '...); evaluate it on its own data (data.source), or fine-tune it on these by '
+                    'training with init_from')
 
 
 def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:

@@ -1,0 +1,103 @@
+"""What the host does to an image: cut a window and resize it, with antialiasing.
+
+A crop maps an image to uint8 of the model's size; those that draw a random window get a generator
+keyed by (seed, step, index in the global batch).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+import functools
+import math
+
+import numpy as np
+from PIL import Image
+
+from vit_jax.data import images
+from vit_jax.errors import UserError, unknown
+
+Crop = Callable[[Image.Image, np.random.Generator | None], np.ndarray]
+
+
+def squash(image, size, rng, resample):
+  """The whole image, whatever its shape."""
+  del rng
+  return image.resize(size, resample)
+
+
+def center(image, size, rng, resample, ratio: float = .875):
+  """The middle, of the wanted shape: `ratio` of the largest such window."""
+  del rng
+  width, height = _largest(image.size, size)
+  width, height = width * ratio, height * ratio
+  left, top = (image.width - width) / 2., (image.height - height) / 2.
+  return image.resize(size, resample, (left, top, left + width, top + height))
+
+
+def random(image, size, rng, resample, ratio: float = .875):
+  """A window of the wanted shape anywhere: `ratio` of the largest one (BiT, arXiv:1912.11370)."""
+  width, height = (n * ratio for n in _largest(image.size, size))
+  left, top = rng.uniform(0., image.width - width), rng.uniform(0., image.height - height)
+  return image.resize(size, resample, (left, top, left + width, top + height))
+
+
+def inception(image, size, rng, resample, min_area: float = .05, max_aspect: float = 4. / 3.):
+  """A random window of random area and aspect (Inception, arXiv:1409.4842, section 6).
+
+  Args:
+    image: Pillow image.
+    size: (width, height).
+    rng: of this image.
+    resample: Pillow's filter.
+    min_area: the least share of the image's area.
+    max_aspect: width / height between 1 / max_aspect and max_aspect, relative to `size`.
+  """
+  for _ in range(10):
+    area = rng.uniform(min_area, 1.) * image.width * image.height
+    aspect = math.exp(rng.uniform(-1., 1.) * math.log(max_aspect)) * size[0] / size[1]
+    width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    if width <= image.width and height <= image.height:
+      left, top = rng.uniform(0., image.width - width), rng.uniform(0., image.height - height)
+      return image.resize(size, resample, (left, top, left + width, top + height))
+  return center(image, size, rng, resample, ratio=1.)
+
+
+def _largest(image_size, size):
+  """Returns the largest (width, height) of the shape of `size` within an image."""
+  scale = min(image_size[0] / size[0], image_size[1] / size[1])
+  return size[0] * scale, size[1] * scale
+
+
+CROPS = dict(squash=squash, center=center, random=random, inception=inception)
+RANDOM = ('random', 'inception')
+
+
+def make(spec: Mapping, size: tuple[int, int], interpolation: str = 'bilinear') -> Crop:
+  """Returns the crop that a config describes.
+
+  Args:
+    spec: `name` (one of `CROPS`) and its options.
+    size: (height, width) of the result.
+    interpolation: 'bilinear' or 'bicubic'.
+
+  Returns:
+    crop(image, rng) -> uint8 `[height, width, channels]`.
+
+  Raises:
+    UserError: for an unknown name or option.
+  """
+  options = dict(spec)
+  name = options.pop('name', '')
+  if name not in CROPS:
+    raise unknown('crop', name, CROPS)
+  if interpolation not in images.RESAMPLE:
+    raise unknown('interpolation', interpolation, images.RESAMPLE)
+  allowed = list(inspect.signature(CROPS[name]).parameters)[4:]
+  for option in options:
+    if option not in allowed:
+      raise unknown(f'option of crop {name!r}:', option, allowed)
+  if not 0. < options.get('ratio', 1.) <= 1. or not 0. < options.get('min_area', 1.) <= 1.:
+    raise UserError(f'crop {name!r}: shares must lie in (0, 1], got {options}')
+  cut = functools.partial(CROPS[name], **options)
+  height, width = size
+  resample = images.RESAMPLE[interpolation]
+  return lambda image, rng=None: images.to_array(cut(image, (width, height), rng, resample))

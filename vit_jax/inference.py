@@ -1,0 +1,104 @@
+"""A trained classifier at work: files in, probabilities and attention maps out."""
+
+from collections.abc import Sequence
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import compilation, trees, weights
+from vit_jax.data import augment, crops, images
+from vit_jax.errors import UserError
+from vit_jax.tasks.classification import OUTPUTS
+
+BATCH = 32
+
+
+def image_paths(paths: Sequence[str]) -> list[str]:
+  """Returns files as they are and folders as all images below them, sorted.
+
+  Raises:
+    UserError: for a path that does not exist, or when there is no image at all.
+  """
+  found = []
+  for path in paths:
+    if os.path.isdir(path):
+      found += sorted(os.path.join(folder, name) for folder, _, names in os.walk(path)
+                      for name in names if name.lower().endswith(images.SUFFIXES))
+    elif os.path.exists(path):
+      found.append(path)
+    else:
+      raise UserError(f'no image or folder {path!r}')
+  if not found:
+    raise UserError(f'no images in {", ".join(paths)}; known suffixes: {" ".join(images.SUFFIXES)}')
+  return found
+
+
+class Classifier:
+  """A model with its parameters and the way its images are made.
+
+  Attributes:
+    model, params, info: what was loaded.
+    cut: Pillow image -> uint8 `[height, width, channels]`, as the model sees it.
+  """
+
+  def __init__(self, loaded: weights.Loaded, output: str = 'softmax'):
+    """Compiles nothing yet.
+
+    Args:
+      loaded: model, parameters, facts.
+      output: 'softmax' or 'sigmoid', as the model was trained.
+    """
+    self.model, self.params, self.info = loaded
+    self.cut = crops.make(self.info.eval_crop, self.info.image_size, self.info.interpolation)
+    self._output = OUTPUTS[output]
+    self._predict = compilation.jit(self._logits)
+    self._attend = compilation.jit(self._attention)
+
+  @classmethod
+  def load(cls, checkpoint: str, model: str | None = None) -> 'Classifier':
+    """Loads a run, or a published file with the model's name; UserError as `weights.load`."""
+    if model:
+      return cls(weights.load(model, checkpoint, verbose=False))
+    loaded = weights.load(checkpoint, verbose=False)
+    workdir, _ = weights.checkpoint.find(checkpoint)
+    return cls(loaded, weights.run_config(workdir)['task'].get('loss', 'softmax'))
+
+  def prepare(self, path: str) -> np.ndarray:
+    """Returns an image file as the model sees it, uint8 `[height, width, channels]`."""
+    return self.cut(images.open_image(path, self.info.channels))
+
+  def _normalize(self, image):
+    return augment.normalize(image.astype(jnp.float32) / 255., self.info.mean, self.info.std)
+
+  def _logits(self, params, image):
+    return self._output(self.model.apply({'params': params}, self._normalize(image)))
+
+  def _attention(self, params, image):
+    _, state = self.model.apply({'params': params}, self._normalize(image),
+                                mutable=['intermediates'])
+    return {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
+
+  def probabilities(self, batch: np.ndarray) -> np.ndarray:
+    """Returns float32 `[images, classes]` for uint8 `[images, height, width, channels]`."""
+    parts = [self._padded(batch[i:i + BATCH]) for i in range(0, len(batch), BATCH)]
+    return np.concatenate([np.asarray(self._predict(self.params, part))[:n] for part, n in parts])
+
+  def _padded(self, part):
+    """Returns a part of one fixed size, so that one program serves all, and its true length."""
+    padding = [(0, BATCH - len(part))] + [(0, 0)] * 3
+    return np.pad(part, padding), len(part)
+
+  def attention(self, batch: np.ndarray) -> list[np.ndarray]:
+    """Returns the attention of each layer, float32 `[images, heads, tokens, tokens]`.
+
+    Args:
+      batch: uint8 `[images, height, width, channels]`, at most `BATCH` of them.
+    """
+    part, length = self._padded(batch)
+    found = jax.device_get(self._attend(self.params, part))
+    layers = trees.unstack({k: v for k, v in found.items() if 'encoderblock' in k})
+    depth = len(layers)
+    name = 'Transformer/encoderblock_{}/MultiHeadDotProductAttention_0/attention'
+    return [layers[name.format(i)][:length] for i in range(depth)]

@@ -1,0 +1,164 @@
+"""Trains or evaluates what a config describes.
+
+    python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m vit_jax.main --config=configs/vit_finetune.py:dataset=my_photos --workdir=runs/photos \\
+        --config.schedule.peak=0.01
+    python -m vit_jax.main --workdir=runs/photos --evaluate
+
+The same command again resumes. This module is the only place for flags, jax.config and the start of
+several processes.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+from vit_jax import errors
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(
+      prog='python -m vit_jax.main', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  flags.add_argument('--config', metavar='FILE[:ARG=VALUE,...]',
+                     help='config file and its arguments; default: the one saved in the workdir')
+  flags.add_argument('--config.KEY=VALUE', dest='_', action='store_const', const=None,
+                     help='override any leaf of the config, e.g. --config.optimizer.clip_norm=1.0')
+  flags.add_argument('--workdir', required=True, help='folder of the run: logs, checkpoints, results')
+  flags.add_argument('--evaluate', action='store_true',
+                     help='evaluate the checkpoint in the workdir, or config.init_from, and stop')
+  flags.add_argument('--distributed', default='auto', metavar='auto|off|HOST:PORT,COUNT,INDEX',
+                     help='how several processes find each other; auto: as SLURM, MPI or the TPU pod '
+                          'say (default), off: one process')
+  flags.add_argument('--cpu_devices', type=int, default=0, metavar='N',
+                     help='run on N forced CPU devices, to try a mesh without hardware')
+  return flags
+
+
+def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+  """Separates `--config.KEY=VALUE` and `--config.KEY VALUE` from the other flags."""
+  rest, overrides = [], {}
+  words = iter(argv)
+  for word in words:
+    if word.startswith('--config.'):
+      key, equals, value = word.removeprefix('--config.').partition('=')
+      value = value if equals else next(words, None)
+      if value is None:
+        raise errors.UserError(f'--config.{key} needs a value')
+      overrides[key] = value
+    else:
+      rest.append(word)
+  return rest, overrides
+
+
+def start_processes(distributed: str) -> None:
+  """Connects the processes of a job.
+
+  Raises:
+    UserError: for a value that says nothing.
+  """
+  import jax
+  if distributed == 'off':
+    return
+  if distributed == 'auto':
+    sizes = [os.environ.get(name, '1') for name in ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')]
+    hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
+    if any(s.isdigit() and int(s) > 1 for s in sizes) or len(hosts) > 1:
+      jax.distributed.initialize()
+    return
+  try:
+    address, count, index = distributed.split(',')
+    jax.distributed.initialize(address, int(count), int(index))
+  except ValueError:
+    raise errors.UserError(f'--distributed={distributed} is neither auto, off, nor '
+                           'HOST:PORT,COUNT,INDEX') from None
+
+
+def train_stages(config, workdir: str) -> dict:
+  """Trains the stages of a config in order, each from the weights of the one before.
+
+  Returns:
+    The results of the last stage, with `seconds` of all, and `test_accuracy_before_NAME`.
+  """
+  from vit_jax import config as config_lib, run, train
+  run.open_workdir(workdir, config)
+  results, before, started = {}, {}, time.monotonic()
+  for stage in config_lib.stages(config):
+    name = stage.name
+    if before and not stage.init_from:
+      with stage.unlocked():
+        stage.init_from = os.path.join(workdir, before['name'])
+    print(f'\n--- {name} ---', flush=True)
+    results = train.train(stage, os.path.join(workdir, name))
+    if not results['finished']:
+      return results
+    if before:
+      results[f'test_accuracy_before_{name}'] = before['test_accuracy']
+    before = {**results, 'name': name}
+  return {**results, 'seconds': round(time.monotonic() - started, 1)}
+
+
+def conclude(config, workdir: str, results: dict) -> None:
+  """Says what was reached, where everything lies, and what to try next."""
+  from vit_jax import run
+  if config.get('stages'):
+    run.write_json(os.path.join(workdir, 'results.json'), results)
+  if not results['finished']:
+    return
+  print()
+  for key, value in results.items():
+    print(f'{key:32} {value}')
+  print(f'\nEverything lies in {workdir}: results.json, metrics.jsonl, checkpoints, info.json')
+  if config.explore:
+    from vit_jax import explore
+    page = explore.explore(workdir, count=config.explore)
+    print(f'The picture page is {page}')
+  print(f'Next: python -m vit_jax.predict {workdir} IMAGE_OR_FOLDER... --out=predictions.png')
+
+
+def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evaluate: bool):
+  """Returns the config that the flags name; without `--config`, the one in the workdir."""
+  from vit_jax import config as config_lib
+  if spec:
+    return config_lib.load(spec, overrides)
+  saved = os.path.join(workdir, 'config.json')
+  if evaluate:
+    from vit_jax import checkpoint
+    saved = os.path.join(checkpoint.find(workdir)[0], 'config.json')
+  if not os.path.exists(saved):
+    raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no run to continue')
+  return config_lib.load(saved, overrides)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the command line; a UserError tells what the user can mend."""
+  argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+  flags, unknown = parser().parse_known_args(argv)
+  if unknown:
+    known = [a for action in parser()._actions for a in action.option_strings]
+    raise errors.unknown('flag', unknown[0].split('=')[0], known)
+  config = run_config(flags.config, overrides, flags.workdir, flags.evaluate)
+  import jax
+  from vit_jax import compilation, config as config_lib, train
+  if flags.cpu_devices:
+    jax.config.update('jax_platforms', 'cpu')
+    jax.config.update('jax_num_cpu_devices', flags.cpu_devices)
+  compilation.enable_cache()
+  start_processes(flags.distributed)
+  if flags.evaluate:
+    config = config_lib.stages(config)[-1]
+    if not config.init_from or not flags.config:
+      with config.unlocked():
+        config.init_from = flags.workdir
+    for name, value in train.evaluate(config).items():
+      print(f'{name:32} {value}')
+  elif config.get('stages'):
+    conclude(config, flags.workdir, train_stages(config, flags.workdir))
+  else:
+    conclude(config, flags.workdir, train.train(config, flags.workdir))
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('vit_jax', main)

@@ -1,0 +1,68 @@
+"""Predicts the classes of images with a trained checkpoint.
+
+    python -m vit_jax.predict runs/quickstart photo.jpg folder_of_photos
+    python -m vit_jax.predict runs/quickstart folder --json --out=predictions.png
+    python -m vit_jax.predict ViT-B_16.npz photo.jpg --model=vit_b16
+"""
+
+import argparse
+import json
+
+import numpy as np
+
+from vit_jax import errors
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(prog='python -m vit_jax.predict', description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, or an .npz file')
+  flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
+  flags.add_argument('--model', help='name of the model that an .npz file belongs to')
+  flags.add_argument('--top', type=int, default=5, help='classes to show (default 5)')
+  flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
+  flags.add_argument('--out', metavar='FILE', help='draw the images with their predictions')
+  return flags
+
+
+def records(names, probabilities: np.ndarray, classes, top: int) -> list[dict]:
+  """Returns [{'file': ..., 'predictions': [{'class': ..., 'probability': ...}, ...]}, ...]."""
+  out = []
+  for name, row in zip(names, probabilities):
+    order = np.argsort(-row, kind='stable')[:top]
+    out.append(dict(file=name, predictions=[
+        {'class': classes[i], 'probability': round(float(row[i]), 6)} for i in order]))
+  return out
+
+
+def table(found: list[dict]) -> str:
+  """Returns the records as a table, one line per image."""
+  width = max(len(r['file']) for r in found)
+  return '\n'.join(f'{r["file"]:{width}}  ' + '  '.join(
+      f'{p["class"]} {p["probability"]:.1%}' for p in r['predictions']) for r in found)
+
+
+def main() -> None:
+  """Runs the command line."""
+  flags = parser().parse_args()
+  if flags.top < 1:
+    raise errors.UserError(f'--top={flags.top} must be at least 1')
+  from vit_jax import compilation, inference
+  compilation.enable_cache()
+  names = inference.image_paths(flags.paths)
+  classifier = inference.Classifier.load(flags.checkpoint, flags.model)
+  batch = np.stack([classifier.prepare(name) for name in names])
+  probabilities = classifier.probabilities(batch)
+  classes = classifier.info.classes
+  found = records(names, probabilities, classes, flags.top)
+  print(json.dumps(found, indent=1) if flags.json else table(found))
+  if flags.out:
+    from vit_jax.visual import galleries
+    from vit_jax.visual.page import save_figure
+    save_figure(galleries.draw_predictions(list(batch), probabilities, classes, flags.top,
+                                           names=names), flags.out)
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('vit_jax.predict', main)

@@ -1,0 +1,136 @@
+"""The train state and one train step: gradient, accumulation, clipping, update, average."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax import compilation, sharding
+from vit_jax.errors import UserError
+from vit_jax.metrics import Pair
+from vit_jax.task import Batch, Task
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that a run needs to go on.
+
+  Attributes:
+    step: number of updates made.
+    params, model_state: of the model.
+    opt_state: of the optimizer.
+    ema: exponential average of the parameters, or None.
+  """
+  step: jax.Array
+  params: Any
+  model_state: Any
+  opt_state: Any
+  ema: Any
+
+
+def create_state(task: Task, optimizer: Callable, example: Batch, mesh, rules: sharding.Rules,
+                 seed: int, ema: bool) -> tuple[TrainState, optax.GradientTransformation, list[str]]:
+  """Returns a fresh state, made where it lies: no device ever holds it whole if rules split it.
+
+  Args:
+    task: makes the variables.
+    optimizer: (shapes of the parameters) -> optimizer.
+    example: shapes of a batch.
+    mesh: with axes data, fsdp, model.
+    rules: where parameters lie.
+    seed: of the parameters.
+    ema: whether to keep an average of the parameters.
+
+  Returns:
+    (state, optimizer, sentences on what could not be split).
+  """
+  shapes = jax.eval_shape(lambda rng: task.init(rng, example), jax.random.key(0))
+  transform = optimizer(shapes['params'])
+
+  def init(key):
+    variables = dict(task.init(key, example))
+    params = variables.pop('params')
+    # A copy: two leaves of a donated state must not share a buffer.
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, transform.init(params), average)
+
+  key = jax.random.key(seed)
+  where, undivided = sharding.shardings(jax.eval_shape(init, key), rules, mesh)
+  return jax.jit(init, out_shardings=where)(key), transform, undivided
+
+
+def split(batch: Batch, parts: int) -> Batch:
+  """Returns `[parts, batch / parts, ...]`: every part takes the same share of each device's rows."""
+  def cut(x):
+    return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+  return jax.tree.map(cut, batch)
+
+
+def gradients(task: Task, params, model_state, batch: Batch, rng, parts: int):
+  """Returns (gradients, metrics, model state) of a batch, computed in `parts` equal parts."""
+  grad = jax.grad(task.loss, has_aux=True)
+  if parts == 1:
+    grads, aux = grad(params, model_state, batch, rng)
+    return grads, aux.metrics, aux.model_state
+
+  def body(carry, xs):
+    total, weight, state = carry
+    part, number = xs
+    grads, aux = grad(params, state, jax.tree.map(sharding.constrain, part),
+                      jax.random.fold_in(rng, number))
+    total = jax.tree.map(lambda t, g: t + g * aux.weight, total, grads)
+    return (total, weight + aux.weight, aux.model_state), aux.metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  (total, weight, state), sums = jax.lax.scan(
+      body, (zeros, 0., model_state), (split(batch, parts), jnp.arange(parts)))
+  return (jax.tree.map(lambda t: t / jnp.maximum(weight, 1.), total),
+          jax.tree.map(lambda x: x.sum(axis=0), sums), state)
+
+
+def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable, state: TrainState,
+         *, seed: int, accumulate: int = 1, ema_decay: float = 0., frozen=None
+         ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]:
+  """Returns the jitted train step: (state, batch) -> (state, metrics); the state is donated.
+
+  Args:
+    task: gives augmentation and loss.
+    optimizer: turns gradients into updates.
+    schedule: step -> learning rate, for the log.
+    state: gives the shardings, which stay as they are.
+    seed: all randomness is a function of (seed, step, index in the global batch).
+    accumulate: parts in which a batch is computed; the update is that of the whole.
+    ema_decay: of the average, which starts as min(decay, (1 + step) / (10 + step)).
+    frozen: tree of booleans: parameters whose gradient nobody needs, so that it is not computed.
+  """
+  def train_step(state, batch):
+    augment_key, model_key = jax.random.split(
+        jax.random.fold_in(jax.random.key(seed), state.step))
+    batch = jax.tree.map(sharding.constrain, task.augment(batch, augment_key))
+    grads, sums, model_state = gradients(task, state.params, state.model_state, batch, model_key,
+                                         accumulate)
+    if frozen is not None:
+      grads = jax.tree.map(lambda g, f: jnp.zeros_like(g) if f else g, grads, frozen)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+      decay = jnp.minimum(ema_decay, (1. + state.step) / (10. + state.step))
+      ema = optax.incremental_update(params, ema, 1. - decay)
+    one = jnp.ones(())
+    sums = {**sums, 'gradient_norm': (optax.global_norm(grads), one),
+            'learning_rate': (schedule(state.step), one)}
+    return TrainState(state.step + 1, params, model_state, opt_state, ema), sums
+
+  where = jax.tree.map(lambda x: x.sharding, state)
+  return compilation.jit(train_step, donate_argnums=0, out_shardings=(where, None))
+
+
+def check_accumulate(batch_size: int, accumulate: int, shards: int) -> None:
+  """Raises UserError unless the parts of a batch are equal on every device."""
+  if accumulate < 1 or batch_size % (accumulate * shards):
+    raise UserError(f'accumulate={accumulate} does not divide the {batch_size // shards} examples '
+                    f'that each of the {shards} shards of the batch holds')

@@ -1,0 +1,77 @@
+"""What a task is. The loop knows tasks by this alone; a new one is a new file that has it."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+
+from vit_jax import sharding
+from vit_jax.errors import UserError
+from vit_jax.metrics import Pair
+
+Batch = Mapping[str, jax.Array]
+Variables = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class Aux:
+  """What a loss gives beside its value.
+
+  Attributes:
+    metrics: {name: (sum, count)}.
+    model_state: what the model changed of its own, such as running statistics.
+    weight: what the loss was divided by, so that parts of a batch add up to the whole: its number
+      of examples.
+  """
+  metrics: Mapping[str, Pair]
+  model_state: Variables
+  weight: jax.Array
+
+
+class Evaluator(Protocol):
+  """A measure over a whole split. `step` runs on the devices, the rest on the host."""
+
+  def step(self, params, model_state, batch: Batch) -> Any:
+    """Returns sums over the global batch, or outputs to collect; jitted and sharded."""
+
+  def update(self, total, outputs) -> Any:
+    """Adds a batch's outputs, on the host; `total` is None at first."""
+
+  def finish(self, total) -> dict[str, float]:
+    """Returns the measures."""
+
+
+class Task(Protocol):
+  """What differs between systems. It owns no optimizer, no mesh and no file."""
+
+  best: str  # name of the measure by which checkpoints are compared; larger is better
+  rules: sharding.Rules  # where the parameters lie on the mesh
+
+  def init(self, rng: jax.Array, batch: Batch) -> Variables:
+    """Returns fresh variables: `params` and whatever else the model keeps."""
+
+  def augment(self, batch: Batch, rng: jax.Array) -> Batch:
+    """Returns the global training batch as the model sees it, before it is split into parts."""
+
+  def loss(self, params, model_state, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Aux]:
+    """Returns the scalar that is minimised, for an augmented batch or a part of one."""
+
+  def evaluators(self) -> Mapping[str, Evaluator]:
+    """Returns {name of the split: evaluator}."""
+
+
+def build(config, info) -> Task:
+  """Returns the task that `config.task.name` names by its dotted path.
+
+  Raises:
+    UserError: when there is no such class.
+  """
+  path, _, name = config.task.name.rpartition('.')
+  try:
+    found = getattr(importlib.import_module(path), name)
+  except (ImportError, AttributeError, ValueError):
+    raise UserError(f'task.name {config.task.name!r} names no class; expected a dotted path such as '
+                    'vit_jax.tasks.classification.Classification') from None
+  return found.from_config(config, info)

@@ -1,0 +1,170 @@
+"""THE loop, for every task."""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax import (compilation, config as config_lib, optimizers, schedules, sharding, step as
+                     step_lib, task as task_lib, trees, weights)
+from vit_jax.data import pipeline
+from vit_jax.errors import UserError
+from vit_jax.run import NotFinite, Run
+
+
+class Evaluation:
+  """Evaluates a state on the splits of a task; compiled once."""
+
+  def __init__(self, task: task_lib.Task, data: pipeline.Data):
+    self._data = data
+    self._evaluators = {name: (evaluator, compilation.jit(evaluator.step))
+                        for name, evaluator in task.evaluators().items()}
+
+  def __call__(self, params, model_state) -> dict[str, float]:
+    """Returns {'test/accuracy': ...}; every example counts once on any number of devices."""
+    measures = {}
+    for name, (evaluator, evaluate_step) in self._evaluators.items():
+      total = None
+      for batch in getattr(self._data, name):
+        total = evaluator.update(total, evaluate_step(params, model_state, batch))
+      measures |= {f'{name}/{k}': v for k, v in evaluator.finish(total).items()}
+    return measures
+
+
+def make_optimizer(config, total_steps: int) -> tuple[Callable, Callable]:
+  """Returns (shapes of the parameters -> optimizer, step -> learning rate) of a config."""
+  schedule = schedules.make(**config.schedule, total_steps=total_steps)
+  return functools.partial(optimizers.make, schedule=schedule, **config.optimizer), schedule
+
+
+def prepare(config, mesh):
+  """Returns (data, task, fresh state, optimizer, schedule, total steps) of a config.
+
+  Raises:
+    UserError: whatever does not fit is found here, before any work.
+  """
+  data = pipeline.build(config.data, config.seed, mesh)
+  task = task_lib.build(config, data.info)
+  steps = config_lib.total_steps(config, data.info.num_train)
+  step_lib.check_accumulate(config.data.batch_size, config.accumulate, sharding.batch_shards(mesh))
+  optimizer, schedule = make_optimizer(config, steps)
+  state, optimizer, undivided = step_lib.create_state(
+      task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
+  for sentence in undivided[:1]:
+    print(f'stays whole on each device: {sentence}'
+          + (f' (and {len(undivided) - 1} more)' if undivided[1:] else ''))
+  return data, task, state, optimizer, schedule, steps
+
+
+def start(config, task, state, info):
+  """Returns the state that a run without checkpoint starts from: `init_from`, else random."""
+  if not config.init_from:
+    return state, []
+  params, report = weights.initialize(task.model, state.params, info, config.init_from,
+                                      reset_head=config.reset_head)
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+  return state.replace(params=params, ema=ema), report.lines()
+
+
+def train(config, workdir: str) -> dict:
+  """Trains what a config describes and returns its results, also written to `results.json`.
+
+  What a start uses: the run's newest good checkpoint, else `init_from`, else random parameters.
+  After SIGTERM the run saves and returns early; the same call continues it.
+
+  Args:
+    config: see `vit_jax.config`.
+    workdir: of the run.
+
+  Returns:
+    {'test_accuracy': ..., 'steps': ..., 'parameters': ..., 'seconds': ..., 'finished': ...}
+
+  Raises:
+    UserError: for all that the user can mend.
+  """
+  mesh = sharding.make_mesh(**config.mesh)
+  with jax.set_mesh(mesh):
+    data, task, state, optimizer, schedule, steps = prepare(config, mesh)
+    run = Run(workdir, config, data.info, steps, task.best)
+    try:
+      return _loop(config, run, data, task, state, optimizer, schedule, mesh)
+    finally:
+      run.close()
+
+
+def _loop(config, run, data, task, state, optimizer, schedule, mesh) -> dict:
+  """Runs the steps that are left."""
+  run.say(describe(data, state, mesh, run.total_steps, config))
+  state, resumed = run.restore(state)
+  if not resumed:
+    state, said = start(config, task, state, data.info)
+    for line in said:
+      run.say(line)
+  frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
+      'freeze') else None
+  train_step = step_lib.make(task, optimizer, schedule, state, seed=config.seed, frozen=frozen,
+                             accumulate=config.accumulate, ema_decay=config.ema_decay)
+  evaluate = Evaluation(task, data)
+  measures, step, stopped = {}, int(state.step), False
+  try:
+    for number, batch in data.train.after(step, run.total_steps):
+      run.profile(number)
+      state, sums = train_step(state, batch)
+      step = number + 1
+      run.log(step, sums, config.data.batch_size)
+      stopped = run.stopping(step)
+      if run.due('evaluate', step):
+        measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
+        run.report(step, measures)
+      if run.due('checkpoint', step) or stopped:
+        run.save(step, state)
+      if stopped:
+        run.say(f'stopped at step {step} of {run.total_steps}; the same command continues')
+        break
+  except NotFinite:
+    raise
+  except UserError:  # an image that cannot be read, say: what was learnt so far is kept
+    run.save(step, state)
+    raise
+  if not measures and step == run.total_steps:  # a finished run was started again
+    measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
+  return finish(run, state, measures, step)
+
+
+def finish(run, state, measures, step) -> dict:
+  """Writes and returns the results."""
+  results = {**{k.replace('/', '_'): v for k, v in measures.items()}, 'steps': step,
+             'parameters': trees.count(state.params), 'seconds': round(run.seconds(), 1),
+             'finished': step == run.total_steps}
+  run.results(results)
+  return results
+
+
+def describe(data, state, mesh, steps: int, config) -> str:
+  """Returns the line that says what is about to run."""
+  info = data.info
+  axes = ' x '.join(f'{name}={size}' for name, size in mesh.shape.items())
+  return ('{} on {}: {:,} parameters, {} steps of {} images {}x{}x{}, {} classes, {} training and {} '
+          'test images; {} process(es), mesh {} of {} {} device(s)').format(
+              config.model.name, info.source, trees.count(state.params), steps,
+              config.data.batch_size, *info.image_size, info.channels, info.num_classes,
+              info.num_train, info.num_test, jax.process_count(), axes, mesh.size,
+              mesh.devices.flat[0].platform)
+
+
+def evaluate(config) -> dict[str, float]:
+  """Evaluates `config.init_from` on the test split of a config, and trains nothing.
+
+  Raises:
+    UserError: without weights, or when the classes of the weights are not those of the data.
+  """
+  if not config.init_from:
+    raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
+  mesh = sharding.make_mesh(**config.mesh)
+  with jax.set_mesh(mesh):
+    data, task, state, *_ = prepare(config, mesh)
+    weights.check_classes(config.init_from, data.info)
+    state, said = start(config, task, state, data.info)
+    print('\n'.join(said))
+    return Evaluation(task, data)(state.params, state.model_state)
