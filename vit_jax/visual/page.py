@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vit_jax.errors import UserError
+
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
   from PIL.Image import Image

@@ -1,0 +1,23 @@
+# Thin: each target calls what README.md shows.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: quickstart test lint clean
+
+quickstart: .venv/installed
+	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	$(BIN)/ruff check .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -e '.[test]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs
