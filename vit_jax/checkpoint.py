@@ -20,6 +20,12 @@ def checkpoint_folder(workdir: str) -> str:
   return os.path.join(os.path.abspath(workdir), 'checkpoints')
 
 
+def exists(workdir: str) -> bool:
+  """Tells whether a run has a checkpoint, readable or not."""
+  folder = checkpoint_folder(workdir)
+  return os.path.isdir(folder) and any(name.isdigit() for name in os.listdir(folder))
+
+
 class Checkpoints:
   """The checkpoints of one run: `workdir/checkpoints/STEP`.
 

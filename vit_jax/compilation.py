@@ -1,5 +1,6 @@
 """How the project compiles: `jit` with what each platform needs, and the persistent cache."""
 
+import ctypes
 import os
 
 import jax
@@ -34,3 +35,19 @@ def enable_cache() -> None:
   path = os.environ.get('JAX_COMPILATION_CACHE_DIR', default)
   jax.config.update('jax_compilation_cache_dir', path or None)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .5)
+
+
+def keep_freed_memory() -> None:
+  """Lets glibc keep the memory of large buffers instead of giving it back to the system each step.
+
+  On CPU, XLA allocates its temporaries anew in every step; above 32 MiB glibc maps and unmaps them
+  each time, and clearing the pages costs as much as the optimizer. Only command lines call this;
+  it does nothing off Linux or glibc.
+  """
+  try:
+    mallopt = ctypes.CDLL(None).mallopt
+  except (AttributeError, OSError, TypeError):
+    return
+  trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+  mallopt(mmap_threshold, 2**31 - 1)
+  mallopt(trim_threshold, 2**31 - 1)

@@ -12,6 +12,10 @@ from ml_collections import ConfigDict
 from vit_jax.errors import UserError, nearest, unknown
 
 
+# Sections that are passed on as they are: their readers know the fields and name unknown ones.
+OPEN = ('model', 'task', 'optimizer', 'schedule')
+
+
 def arguments(arg: str | None, **defaults) -> ConfigDict:
   """Parses 'model=vit_b16,resolution=224x384' by the types of the defaults.
 
@@ -81,6 +85,20 @@ def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> Con
       interpolation='bilinear', augment=[], mean=(.5,), std=(.5,), on_error='raise'))
 
 
+def smoke(config: ConfigDict) -> None:
+  """Shrinks a config in place to a minute on a CPU: a narrow, shallow model, small images, 30 steps.
+
+  The recipe stays. An `init_from` keeps the model, which must fit its weights.
+  """
+  if not config.init_from:
+    config.model.update(patch_size=4, width=64, depth=2, num_heads=2, mlp_dim=128)
+  config.data.resolution = tuple(16 for _ in config.data.resolution)
+  config.data.batch_size = 32
+  config.total_steps, config.total_epochs = 30, 0.
+  config.log.every = 10
+  config.evaluate.every = config.checkpoint.every = 15
+
+
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """Returns the config that `FILE[:arguments]` describes, with overrides, locked.
 
@@ -108,7 +126,27 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     config = module['get_config'](arg or None)
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  if 'stages' in config and set(config) != {'stages', 'explore'}:
+    raise UserError(f'a config of stages holds stages and explore alone, not {list(config)}')
+  for stage in stages(config):
+    check(stage)
   return config.lock()
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError for a key that nothing reads, and for a section that is missing."""
+  sections = {**base(), 'data': image_data('', (0, 0), 0), 'task': None, 'model': None,
+              'optimizer': None, 'schedule': None}
+  for key in config:
+    if key not in (*sections, 'name'):
+      raise unknown('config key', key, sections)
+  for key, section in sections.items():
+    if key not in config:
+      raise UserError(f'the config has no {key!r}; begin it with vit_jax.config.base()')
+    if isinstance(section, ConfigDict):
+      for name in config[key]:
+        if name not in section:
+          raise unknown('config key', f'{key}.{name}', [f'{key}.{n}' for n in section])
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
@@ -122,7 +160,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
   for part in parts[:-1]:
     node = _child(node, part, key, config)
   name = int(parts[-1]) if isinstance(node, (list, tuple)) and parts[-1].isdigit() else parts[-1]
-  old = _child(node, parts[-1], key, config)
+  open_ended = isinstance(node, ConfigDict) and parts[-2:-1] and parts[-2] in OPEN
+  old = None if open_ended and name not in node else _child(node, parts[-1], key, config)
   node[name] = _typed(key, text, old)
 
 

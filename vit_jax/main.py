@@ -82,7 +82,12 @@ def train_stages(config, workdir: str) -> dict:
   Returns:
     The results of the last stage, with `seconds` of all, and `test_accuracy_before_NAME`.
   """
-  from vit_jax import config as config_lib, run, train
+  import jax
+  from vit_jax import config as config_lib, run, sharding, train
+  for stage in config_lib.stages(config):
+    mesh = sharding.make_mesh(**stage.mesh)
+    with jax.set_mesh(mesh):
+      train.plan(stage, mesh)  # so that the last stage's mistakes show before the first has run
   run.open_workdir(workdir, config)
   results, before, started = {}, {}, time.monotonic()
   for stage in config_lib.stages(config):
@@ -146,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_num_cpu_devices', flags.cpu_devices)
   compilation.enable_cache()
+  compilation.keep_freed_memory()
   start_processes(flags.distributed)
   if flags.evaluate:
     config = config_lib.stages(config)[-1]

@@ -50,8 +50,8 @@ def main() -> None:
     raise errors.UserError(f'--top={flags.top} must be at least 1')
   from vit_jax import compilation, inference
   compilation.enable_cache()
-  names = inference.image_paths(flags.paths)
   classifier = inference.Classifier.load(flags.checkpoint, flags.model)
+  names = inference.image_paths(flags.paths)
   batch = np.stack([classifier.prepare(name) for name in names])
   probabilities = classifier.probabilities(batch)
   classes = classifier.info.classes

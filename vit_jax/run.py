@@ -74,9 +74,10 @@ class Run:
     self._checkpoints = Checkpoints(workdir, config.checkpoint.keep,
                                     best if config.checkpoint.best else '')
     self._pending, self._measures, self._images = [], {}, 0
-    self._first, self._clock, self._started = 0, time.monotonic(), time.monotonic()
+    self._clock = self._started = time.monotonic()
     self._writer, self._profiling, self._stop = None, False, threading.Event()
-    if threading.current_thread() is threading.main_thread():
+    # Several processes must agree on the step to stop at: there JAX's own handler stays.
+    if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
       signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
     if jax.process_index() == 0:
       from tensorboardX import SummaryWriter  # here: it imports protobuf
@@ -88,14 +89,13 @@ class Run:
       print(text, flush=True)
 
   def restore(self, state):
-    """Returns (state of the newest good checkpoint, True), or (the state given, False)."""
+    """Returns the state of the newest good checkpoint, or the state given where there is none."""
     found = self._checkpoints.restore(state)
     if found is None:
-      return state, False
+      return state
     state, step = found
-    self._first = step
     self.say(f'resumed from step {step}')
-    return state, True
+    return state
 
   def stopping(self, step: int) -> bool:
     """Tells whether SIGTERM came; all processes get the same answer for the same step."""

@@ -48,10 +48,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices=None) -> Me
     data: replicas that each see a part of the batch; -1 takes all devices that are left.
     fsdp: like data, but parameters and optimizer slots are split over it too.
     model: devices that share each matrix product.
-    devices: defaults to all devices of all processes.
+    devices: defaults to all devices of all processes. A single process may use fewer of them than
+      there are, by axes that multiply to less.
 
   Raises:
-    UserError: when the axes ask for other than the devices there are.
+    UserError: when the axes ask for more devices than there are, or leave some process without.
   """
   devices = jax.devices() if devices is None else devices
   sizes = [data, fsdp, model]
@@ -61,6 +62,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices=None) -> Me
   known = int(np.prod([s for s in sizes if s != -1]))
   if -1 in sizes and len(devices) % known == 0:
     sizes[sizes.index(-1)] = len(devices) // known
+  elif -1 not in sizes and jax.process_count() == 1:
+    devices = devices[:known]
   if -1 in sizes or int(np.prod(sizes)) != len(devices):
     wanted = ' x '.join(f'{n}={s}' for n, s in zip(AXES, (data, fsdp, model)))
     raise UserError(f'the mesh {wanted} does not fit the {len(devices)} devices there are '

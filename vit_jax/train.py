@@ -1,12 +1,11 @@
 """THE loop, for every task."""
 
-from collections.abc import Callable
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from vit_jax import (compilation, config as config_lib, optimizers, schedules, sharding, step as
+from vit_jax import (checkpoint, compilation, config as config_lib, optimizers, schedules, sharding, step as
                      step_lib, task as task_lib, trees, weights)
 from vit_jax.data import pipeline
 from vit_jax.errors import UserError
@@ -32,29 +31,21 @@ class Evaluation:
     return measures
 
 
-def make_optimizer(config, total_steps: int) -> tuple[Callable, Callable]:
-  """Returns (shapes of the parameters -> optimizer, step -> learning rate) of a config."""
-  schedule = schedules.make(**config.schedule, total_steps=total_steps)
-  return functools.partial(optimizers.make, schedule=schedule, **config.optimizer), schedule
-
-
-def prepare(config, mesh):
-  """Returns (data, task, fresh state, optimizer, schedule, total steps) of a config.
+def plan(config, mesh):
+  """Returns (data, task, optimizer, schedule, total steps) of a config; makes no array.
 
   Raises:
-    UserError: whatever does not fit is found here, before any work.
+    UserError: whatever does not fit is found here, before any work and before a file is written.
   """
   data = pipeline.build(config.data, config.seed, mesh)
   task = task_lib.build(config, data.info)
   steps = config_lib.total_steps(config, data.info.num_train)
   step_lib.check_accumulate(config.data.batch_size, config.accumulate, sharding.batch_shards(mesh))
-  optimizer, schedule = make_optimizer(config, steps)
-  state, optimizer, undivided = step_lib.create_state(
-      task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
-  for sentence in undivided[:1]:
-    print(f'stays whole on each device: {sentence}'
-          + (f' (and {len(undivided) - 1} more)' if undivided[1:] else ''))
-  return data, task, state, optimizer, schedule, steps
+  schedule = schedules.make(**config.schedule, total_steps=steps)
+  optimizer = functools.partial(optimizers.make, schedule=schedule, **config.optimizer)
+  shapes = jax.eval_shape(lambda rng: task.init(rng, data.example), jax.random.key(0))
+  jax.eval_shape(lambda params: optimizer(params).init(params), shapes['params'])
+  return data, task, optimizer, schedule, steps
 
 
 def start(config, task, state, info):
@@ -85,22 +76,25 @@ def train(config, workdir: str) -> dict:
   """
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
-    data, task, state, optimizer, schedule, steps = prepare(config, mesh)
+    data, task, optimizer, schedule, steps = plan(config, mesh)
+    state, optimizer, undivided = step_lib.create_state(
+        task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
+    said = undivided[:1] + [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
+    said = [f'stays whole on each device: {line}' for line in said]
+    if not checkpoint.exists(workdir):
+      state, report = start(config, task, state, data.info)
+      said += report
     run = Run(workdir, config, data.info, steps, task.best)
+    for line in [describe(data, state, mesh, steps, config), *said]:
+      run.say(line)
     try:
-      return _loop(config, run, data, task, state, optimizer, schedule, mesh)
+      return _loop(config, run, data, task, run.restore(state), optimizer, schedule)
     finally:
       run.close()
 
 
-def _loop(config, run, data, task, state, optimizer, schedule, mesh) -> dict:
+def _loop(config, run, data, task, state, optimizer, schedule) -> dict:
   """Runs the steps that are left."""
-  run.say(describe(data, state, mesh, run.total_steps, config))
-  state, resumed = run.restore(state)
-  if not resumed:
-    state, said = start(config, task, state, data.info)
-    for line in said:
-      run.say(line)
   frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
       'freeze') else None
   train_step = step_lib.make(task, optimizer, schedule, state, seed=config.seed, frozen=frozen,
@@ -163,8 +157,10 @@ def evaluate(config) -> dict[str, float]:
     raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
-    data, task, state, *_ = prepare(config, mesh)
+    data, task, optimizer, *_ = plan(config, mesh)
     weights.check_classes(config.init_from, data.info)
+    state, *_ = step_lib.create_state(task, optimizer, data.example, mesh, task.rules, config.seed,
+                                      ema=False)
     state, said = start(config, task, state, data.info)
     print('\n'.join(said))
     return Evaluation(task, data)(state.params, state.model_state)

@@ -15,9 +15,52 @@ def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
   Returns:
     `[batch, heads, queries, keys]` float32; rows sum to 1.
   """
-  scores = jnp.einsum('bhqd,bhkd->bhqk', query * query.shape[-1] ** -.5, key,
-                      preferred_element_type=jnp.float32)
-  return jax.nn.softmax(scores, axis=-1)
+  return jax.nn.softmax(_scores(query, key), axis=-1)
+
+
+@jax.custom_vjp
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+  """Returns softmax(q k / sqrt(d)) v, `[batch, heads, queries, head_dim]`.
+
+  The gradient keeps the logarithm of each row's sum instead of the weights, and computes the
+  weights again (FlashAttention, arXiv:2205.14135, section 3.1).
+
+  Args:
+    query: `[batch, heads, queries, head_dim]`.
+    key, value: `[batch, heads, keys, head_dim]`.
+  """
+  return _attend_forward(query, key, value)[0]
+
+
+def _scores(query, key):
+  return jnp.einsum('bhqd,bhkd->bhqk', query * query.shape[-1] ** -.5, key,
+                    preferred_element_type=jnp.float32)
+
+
+def _attend_forward(query, key, value):
+  scores = _scores(query, key)
+  top = scores.max(axis=-1, keepdims=True)
+  weights = jnp.exp(scores - top)
+  total = weights.sum(axis=-1, keepdims=True)
+  out = jnp.einsum('bhqk,bhkd->bhqd', weights.astype(value.dtype), value,
+                   preferred_element_type=jnp.float32)
+  out = (out / total).astype(value.dtype)
+  return out, (query, key, value, top + jnp.log(total), out)
+
+
+def _attend_backward(kept, gradient):
+  query, key, value, log_total, out = kept
+  weights = jnp.exp(_scores(query, key) - log_total)
+  along = jnp.sum(gradient.astype(jnp.float32) * out, axis=-1, keepdims=True)
+  to_weights = jnp.einsum('bhqd,bhkd->bhqk', gradient, value, preferred_element_type=jnp.float32)
+  to_scores = (weights * (to_weights - along)).astype(query.dtype)
+  scale = query.shape[-1] ** -.5
+  return (jnp.einsum('bhqk,bhkd->bhqd', to_scores, key) * scale,
+          jnp.einsum('bhqk,bhqd->bhkd', to_scores, query) * scale,
+          jnp.einsum('bhqk,bhqd->bhkd', weights.astype(gradient.dtype), gradient))
+
+
+attend.defvjp(_attend_forward, _attend_backward)
 
 
 class Attention(nn.Module):
@@ -53,8 +96,12 @@ class Attention(nn.Module):
     if self.qk_norm:
       query = nn.LayerNorm(use_bias=False, dtype=self.dtype, name='query_ln')(query)
       key = nn.LayerNorm(use_bias=False, dtype=self.dtype, name='key_ln')(key)
-    weights = attention_weights(query, key)
-    self.sow('intermediates', 'attention', weights)
-    weights = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
-    x = jnp.einsum('bhqk,bhkd->bqhd', weights.astype(self.dtype), value)
+    if self.is_mutable_collection('intermediates') or (train and self.dropout_rate):
+      weights = attention_weights(query, key)
+      self.sow('intermediates', 'attention', weights)
+      weights = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
+      x = jnp.einsum('bhqk,bhkd->bhqd', weights.astype(self.dtype), value)
+    else:
+      x = attend(query, key, value)
+    x = x.transpose(0, 2, 1, 3)
     return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init, dtype=self.dtype, name='out')(x)

@@ -89,8 +89,8 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     array = source.pop(path, None)
     if array is None:
       (report.reinitialised if path.startswith(_REPLACEABLE) else missing).append(path)
-    elif reset_head and path.startswith('head/'):
-      report.reinitialised.append(f'{path} (reset_head)')
+    elif array.shape == want.shape and reset_head and path.startswith('head/'):
+      report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
     elif array.shape == want.shape:
       out[path] = array
     elif path == 'embedding/kernel' and _same_but_channels(array.shape, want.shape):

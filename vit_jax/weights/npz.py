@@ -18,9 +18,10 @@ def read(path: str) -> dict[str, np.ndarray]:
   if not os.path.isfile(path):
     raise UserError(f'no weight file {path!r}')
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise UserError(f'{path} holds a single array, not an .npz archive of parameters')
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+      raise UserError(f'{path} holds a single array, not an .npz archive of parameters')
+    with archive:
       return {name: archive[name] for name in archive.files}
   except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
     raise UserError(f'{path} is not a readable .npz archive of plain arrays ({error}); '

@@ -1,0 +1,93 @@
+"""vit_jax's half of `vit_cpu`: the public loader, and the compilation that users get.
+
+    python -m benchmarks.our_side FOLDER SIZE forward|train
+"""
+
+import os
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import vit_jax
+from benchmarks import sides
+from vit_jax import compilation, optimizers, sharding, step as step_lib, trees
+from vit_jax.tasks.classification import Classification
+from vit_jax.weights import vit
+from vit_jax.weights.table import to_theirs
+
+WRONG = 'Transformer/encoderblock_5/MlpBlock_0/Dense_1/kernel'  # changed for the control
+
+
+def load(folder: str, size: str, **overrides):
+  """Returns (Loaded, inputs) of what the other side wrote."""
+  loaded = vit_jax.load(f'vit_{size}16', os.path.join(folder, 'published.npz'), gelu='erf',
+                        position='learned', verbose=False, **overrides)
+  with np.load(os.path.join(folder, 'inputs.npz')) as file:
+    return loaded, dict(file)
+
+
+def wrong(params):
+  """Returns the parameters with one matrix of one layer 5% larger."""
+  flat = trees.unstack(trees.flatten(params))
+  flat[WRONG] = flat[WRONG] * 1.05
+  return trees.unflatten(trees.stack(flat) if trees.is_stacked(trees.flatten(params)) else flat)
+
+
+def forward(folder: str, size: str) -> None:
+  """Serves the forward pass."""
+  loaded, inputs = load(folder, size)
+  images = [jnp.asarray(x.astype(np.float32) / 255. * 2. - 1.) for x in inputs['image']]
+  call = compilation.jit(lambda params, x: loaded.model.apply({'params': params}, x))
+
+  def check():
+    for name, params in (('ours', loaded.params), ('wrong', wrong(loaded.params))):
+      logits = np.stack([call(params, x) for x in images])
+      np.savez(os.path.join(folder, f'{name}.npz'), logits=logits)
+
+  sides.serve(check, lambda i: call(loaded.params, images[i % 3]).block_until_ready())
+
+
+def train(folder: str, size: str, **overrides) -> None:
+  """Serves the train step of `vit_jax.step`, with layers scanned as the configs have it."""
+  loaded, inputs = load(folder, size, **{'scan': True, **overrides})
+  task = Classification(loaded.model, loaded.info)
+  batches = [dict(image=jnp.asarray(x), label=jnp.asarray(y, jnp.int32), mask=jnp.ones(len(y)))
+             for x, y in zip(inputs['image'], inputs['label'])]
+  schedule = lambda step: jnp.asarray(1e-5)  # noqa: E731
+  make = lambda shapes: optimizers.make(  # noqa: E731
+      shapes, schedule, name='adamw', weight_decay=.05)
+  mesh = sharding.make_mesh()
+  with jax.set_mesh(mesh):
+    state, optimizer, _ = step_lib.create_state(task, make, batches[0], mesh, task.rules, 0, False)
+    where = jax.tree.map(lambda x: x.sharding, state.params)
+    train_step = step_lib.make(task, optimizer, schedule, state, seed=0)
+    place = lambda params: jax.tree.map(jnp.copy, jax.device_put(params, where))  # noqa: E731
+    kept = [state.replace(params=place(loaded.params))]
+
+    def check():
+      for name, params in (('ours', loaded.params), ('wrong', wrong(loaded.params))):
+        write_gradients(os.path.join(folder, f'{name}.npz'), task, place(params), batches[0])
+
+    def step(i):
+      kept[0], sums = train_step(kept[0], batches[i % 3])
+      jax.block_until_ready((kept[0], sums))
+
+    sides.serve(check, step)
+
+
+def write_gradients(path: str, task, params, batch) -> None:
+  """Writes the loss and the gradients that a step would use, under the published names."""
+  def gradients(params, batch):
+    key = jax.random.key(0)
+    return step_lib.gradients(task, params, {}, task.augment(batch, key), key, 1)[:2]
+  grads, sums = compilation.jit(gradients)(params, batch)
+  flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(grads)).items()}
+  loss = np.divide(*map(np.asarray, sums['loss']))
+  np.savez(path, loss=loss, **to_theirs(vit.GOOGLE, flat))
+
+
+if __name__ == '__main__':
+  compilation.keep_freed_memory()
+  {'forward': forward, 'train': train}[sys.argv[3]](*sys.argv[1:3])

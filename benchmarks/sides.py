@@ -1,0 +1,76 @@
+"""Two or more programs measured in turn: one process each, pinned to one core, CPU time."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+ONE_THREAD = {name: '1' for name in (
+    'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS')}
+
+
+def last_core() -> int:
+  """Returns the number of the last core that this process may use."""
+  return max(os.sched_getaffinity(0))
+
+
+def pin(core: int) -> None:
+  """Keeps this process, and what it starts, on one core."""
+  os.sched_setaffinity(0, {core})
+
+
+class Side:
+  """A module of this package that runs `serve` in a process of its own."""
+
+  def __init__(self, module: str, *arguments: str):
+    """Starts `python -m benchmarks.MODULE ARGUMENTS`."""
+    self.name = ' '.join((module, *arguments))
+    self.seconds: list[float] = []
+    self._process = subprocess.Popen(
+        [sys.executable, '-m', f'benchmarks.{module}', *arguments], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, env={**os.environ, 'JAX_PLATFORMS': 'cpu', **ONE_THREAD})
+
+  def ask(self, question: str):
+    """Sends a line and returns the answer."""
+    self._process.stdin.write(question + '\n')
+    self._process.stdin.flush()
+    answer = self._process.stdout.readline()
+    if not answer:
+      raise SystemExit(f'{self.name} ended early; see above')
+    return json.loads(answer)
+
+  def close(self) -> None:
+    """Ends the process."""
+    self._process.kill()
+    self._process.wait()
+
+  @property
+  def median(self) -> float:
+    """Seconds of CPU time per step."""
+    return statistics.median(self.seconds)
+
+
+def serve(check: Callable[[], None], step: Callable[[int], None]) -> None:
+  """Answers `check` by what it writes for comparison, a number by the CPU seconds of a step."""
+  answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+  for line in sys.stdin:
+    if line.strip() == 'check':
+      answer = check()
+    else:
+      count, start = int(line), time.process_time()
+      for i in range(count):
+        step(i)
+      answer = (time.process_time() - start) / count
+    print(json.dumps(answer), file=answers, flush=True)
+
+
+def alternate(sides: Sequence[Side], rounds: int, steps: int) -> None:
+  """Warms every side up, then times them in turn."""
+  for side in sides:
+    side.ask('2')
+  for _ in range(rounds):
+    for side in sides:
+      side.seconds.append(side.ask(str(steps)))

@@ -1,0 +1,42 @@
+"""Tiny models with parameters that are all alive (fresh ones have a head of zeros)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import models, trees, weights
+
+IMAGE = (8, 12)  # pixels: two by three patches
+
+
+def vit(**overrides):
+  """Returns a ViT of two layers with patches of 4 pixels."""
+  return models.create_model('vit_ti16', **{**dict(
+      width=16, depth=2, num_heads=2, mlp_dim=24, patch_size=4, num_classes=5), **overrides})
+
+
+def params(model, image_size=IMAGE, channels=3, seed=0):
+  """Returns parameters around the usual scales, the same for stacked and single layers."""
+  shapes = trees.flatten(weights.init_shapes(model, image_size, channels))
+  rng = np.random.default_rng(seed)
+  draw = lambda path, s: np.float32(  # noqa: E731
+      path.endswith('scale') + .3 * rng.normal(size=s.shape))
+  single = {path: draw(path, s) for path, s in sorted(trees.unstack(shapes).items())}
+  flat = trees.stack(single) if trees.is_stacked(shapes) else single
+  return jax.tree.map(jnp.asarray, trees.unflatten(flat))
+
+
+def images(size=IMAGE, batch=2, channels=3, seed=0):
+  """Returns float32 `[batch, *size, channels]`."""
+  return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, *size, channels)), jnp.float32)
+
+
+def jit(function):
+  """`jax.jit` that compiles three times as fast; the programs are too small to be worth more."""
+  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
+
+
+def apply(model, variables, image, **kwargs):
+  """Returns what the compiled model gives in exact float32."""
+  with jax.default_matmul_precision('highest'):
+    return jit(lambda p, x: model.apply({'params': p}, x, **kwargs))(variables, image)

@@ -1,0 +1,208 @@
+"""Configs: arguments by type, loading from anywhere, overrides of any leaf, length of a run."""
+
+import glob
+import json
+import os
+
+import pytest
+from ml_collections import ConfigDict
+
+from tests.conftest import ROOT
+from vit_jax import config
+from vit_jax.errors import UserError
+
+CONFIGS = sorted(glob.glob(os.path.join(ROOT, 'configs', '*.py')))
+DEFAULTS = dict(model='vit_b16', resolution=(384, 384), steps=10, rate=.5, smoke=False)
+
+
+@pytest.mark.parametrize('arg, name, value', [
+    ('model=vit_l16', 'model', 'vit_l16'),
+    ('resolution=224', 'resolution', (224, 224)),
+    ('resolution=224x384', 'resolution', (224, 384)),
+    ('steps=7', 'steps', 7),
+    ('rate=3', 'rate', 3.),
+    ('rate=1e-3', 'rate', 1e-3),
+    ('smoke', 'smoke', True),
+    ('smoke=true', 'smoke', True),
+    ('smoke=0', 'smoke', False),
+    ('model=a=b', 'model', 'a=b'),
+])
+def test_an_argument_gets_the_type_of_its_default(arg, name, value):
+  got = config.arguments(arg, **DEFAULTS)
+  assert got[name] == value and type(got[name]) is type(value)
+  assert {k: got[k] for k in DEFAULTS if k != name} == {
+      k: v for k, v in DEFAULTS.items() if k != name}
+
+
+@pytest.mark.parametrize('arg', [None, '', ','])
+def test_no_argument_gives_the_defaults(arg):
+  assert config.arguments(arg, **DEFAULTS).to_dict() == DEFAULTS
+
+
+def test_arguments_are_read_together():
+  got = config.arguments('model=x,steps=3,smoke', **DEFAULTS)
+  assert (got.model, got.steps, got.smoke) == ('x', 3, True)
+
+
+def test_an_unknown_argument_names_the_nearest():
+  with pytest.raises(UserError, match="unknown config argument 'modle'; did you mean 'model'"):
+    config.arguments('modle=vit_b16', **DEFAULTS)
+
+
+@pytest.mark.parametrize('arg, remedy', [
+    ('steps=many', 'a whole number'), ('steps=1.5', 'a whole number'), ('rate=fast', 'a number'),
+    ('smoke=perhaps', 'true or false'), ('resolution=wide', '384 or 224x384'),
+    ('resolution=1x2x3', '384 or 224x384'), ('steps', 'a whole number'),
+])
+def test_an_argument_of_the_wrong_type_says_what_it_takes(arg, remedy):
+  with pytest.raises(UserError, match=f"{arg.partition('=')[0]}=.* must be .*{remedy}"):
+    config.arguments(arg, **DEFAULTS)
+
+
+@pytest.fixture
+def nested():
+  return ConfigDict(dict(
+      seed=0, name='a', flag=False, scale=1., missing=None,
+      optimizer=dict(name='sgd', clip_norm=1., steps=100),
+      data=dict(resolution=(16, 16), sizes=[1, 2],
+                augment=[dict(name='flip'), dict(name='affine', degrees=12.)])))
+
+
+@pytest.mark.parametrize('key, text, value', [
+    ('seed', '3', 3), ('seed', '1e4', 10_000), ('name', '7', '7'), ('flag', 'true', True),
+    ('flag', 'False', False), ('scale', '2', 2.), ('scale', '1e-3', 1e-3), ('missing', '5', 5),
+    ('missing', 'text', 'text'), ('optimizer.clip_norm', '0.5', .5),
+    ('optimizer.name', 'adamw', 'adamw'), ('data.resolution', '(8, 24)', (8, 24)),
+    ('data.resolution', '8,24', (8, 24)), ('data.sizes', '[3]', [3]),
+    ('data.augment[1].degrees', '3', 3.), ('data.augment[0].name', 'translate', 'translate'),
+    ('data.augment', '[]', []),
+])
+def test_an_override_sets_one_leaf_by_the_type_of_the_old_value(nested, key, text, value):
+  before = dict(config.leaves(nested))
+  config.override(nested, key, text)
+  after = dict(config.leaves(nested))
+  if key != 'data.augment':  # which is a group of leaves, taken away
+    assert after[key] == value and type(after[key]) is type(value)
+    before[key] = value
+    assert after == before
+  else:
+    assert nested.data.augment == value
+
+
+@pytest.mark.parametrize('key, text', [
+    ('seed', '1.5'), ('seed', 'true'), ('seed', 'x'), ('flag', '2'), ('flag', 'perhaps'),
+    ('scale', 'big'), ('scale', 'true'), ('scale', 'None'),
+])
+def test_an_override_of_the_wrong_type_names_key_type_and_value(nested, key, text):
+  with pytest.raises(UserError, match=f"'{key}' takes a (int|bool|float) .*not '{text}'"):
+    config.override(nested, key, text)
+
+
+@pytest.mark.parametrize('key, hint', [
+    ('optimizer.clip_nrom', 'optimizer.clip_norm'), ('sede', 'seed'),
+    ('data.augment[1].degree', r'data\.augment\[1\]\.degrees'), ('optimiser.name', 'optimizer.name'),
+    ('data.augment[7].degrees', r'data\.augment\[1\]\.degrees'),
+])
+def test_an_unknown_key_names_the_nearest(nested, key, hint):
+  with pytest.raises(UserError, match=f"unknown config key .*did you mean '{hint}'"):
+    config.override(nested, key, '1')
+
+
+def test_a_group_cannot_be_set_and_its_leaves_are_named(nested):
+  with pytest.raises(UserError, match=r"'optimizer' is a group; set one of: .*optimizer\.name"):
+    config.override(nested, 'optimizer', 'sgd')
+
+
+def test_leaves_pass_through_lists_of_dicts_but_not_plain_lists(nested):
+  names = [name for name, _ in config.leaves(nested)]
+  assert 'data.augment[1].degrees' in names and 'data.sizes' in names
+  assert len(names) == len(set(names)) == 13
+
+
+def test_a_config_loads_from_another_working_directory(root, tmp_path, monkeypatch):
+  here = config.load(os.path.join(root, 'configs', 'quickstart.py'))
+  monkeypatch.chdir(tmp_path)
+  there = config.load(os.path.join(root, 'configs', 'quickstart.py'))
+  monkeypatch.chdir(root)
+  assert here.to_json() == there.to_json() == config.load('configs/quickstart.py').to_json()
+
+
+def test_a_missing_file_names_the_nearest(root, monkeypatch):
+  monkeypatch.chdir(root)
+  with pytest.raises(UserError, match="'configs/quikstart.py'; did you mean 'configs/quickstart.py"):
+    config.load('configs/quikstart.py')
+  with pytest.raises(UserError, match="no config file '/nowhere/x.py'"):
+    config.load('/nowhere/x.py')
+
+
+def test_a_file_without_get_config_is_told(tmp_path):
+  path = tmp_path / 'empty.py'
+  path.write_text('x = 1')
+  with pytest.raises(UserError, match=r'empty\.py defines no get_config\(arg\)'):
+    config.load(str(path))
+
+
+def test_a_loaded_config_has_its_overrides_and_is_locked(tmp_path):
+  path = tmp_path / 'a.py'
+  path.write_text('from vit_jax import config\n'
+                  'def get_config(arg=None):\n'
+                  '  a = config.arguments(arg, seed=1)\n'
+                  '  c = config.base()\n'
+                  '  c.seed = a.seed\n'
+                  '  return c\n')
+  got = config.load(f'{path}:seed=5', {'mesh.fsdp': '2', 'checkpoint.best': 'false'})
+  assert (got.seed, got.mesh.fsdp, got.checkpoint.best) == (5, 2, False)
+  with pytest.raises(AttributeError):
+    got.sede = 3
+
+
+@pytest.mark.parametrize('arg', ['', ':smoke', ':smoke=true'])
+@pytest.mark.parametrize('path', CONFIGS, ids=os.path.basename)
+def test_every_config_loads_and_goes_through_json(path, arg, tmp_path):
+  original = config.load(path + arg)
+  saved = tmp_path / 'config.json'
+  saved.write_text(json.dumps(config.to_dict(original)))
+  again = config.load(str(saved))
+  assert config.to_dict(again) == config.to_dict(original)
+  plain = lambda v: list(v) if isinstance(v, tuple) else v  # noqa: E731
+  assert {k: plain(v) for k, v in config.leaves(again)} == {
+      k: plain(v) for k, v in config.leaves(original)}
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=os.path.basename)
+def test_every_leaf_of_every_config_can_be_overridden_by_its_own_value(path):
+  original = config.load(path)
+  own = {name: str(value) for name, value in config.leaves(original) if value is not None}
+  assert config.to_dict(config.load(path, own)) == config.to_dict(original)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=os.path.basename)
+def test_smoke_is_shorter(path):
+  length = lambda c: sum(s.total_steps + s.total_epochs for s in config.stages(c))  # noqa: E731
+  assert length(config.load(path + ':smoke')) < length(config.load(path))
+
+
+def test_a_config_without_stages_is_its_only_one():
+  c = config.base()
+  assert config.stages(c) == [c]
+
+
+def test_stages_come_in_order():
+  names = [s.name for s in config.stages(ConfigDict(dict(stages=[dict(name='b'), dict(name='a')])))]
+  assert names == ['b', 'a']
+
+
+@pytest.mark.parametrize('steps, epochs, want', [
+    (7, 0., 7), (0, 1., 10), (0, 2.5, 25), (0, .001, 1), (0, .26, 3)])
+def test_length_of_a_run(steps, epochs, want):
+  c = config.base()
+  c.total_steps, c.total_epochs, c.data = steps, epochs, dict(batch_size=10)
+  assert config.total_steps(c, num_train=100) == want
+
+
+@pytest.mark.parametrize('steps, epochs', [(0, 0.), (5, 1.)])
+def test_the_length_is_set_once(steps, epochs):
+  c = config.base()
+  c.total_steps, c.total_epochs, c.data = steps, epochs, dict(batch_size=10)
+  with pytest.raises(UserError, match=f'either total_steps or total_epochs .*total_steps={steps}'):
+    config.total_steps(c, num_train=100)

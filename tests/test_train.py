@@ -1,0 +1,304 @@
+"""The loop: what is killed, stopped, moved or split ends where an undisturbed run ends."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from vit_jax import checkpoint, config as config_lib, train
+from vit_jax.errors import UserError
+
+from tests.conftest import ROOT
+
+TINY = os.path.join(ROOT, 'tests', 'configs', 'tiny.py')
+
+
+def tiny(arguments='', **overrides):
+  return config_lib.load(f'{TINY}:{arguments}', {k: str(v) for k, v in overrides.items()})
+
+
+def losses(workdir):
+  with open(os.path.join(workdir, 'metrics.jsonl')) as file:
+    lines = [json.loads(line) for line in file]
+  return {line['step']: line['train/loss'] for line in lines if 'train/loss' in line}
+
+
+def final_params(workdir):
+  return checkpoint.read_params(checkpoint.find(workdir)[1])
+
+
+def assert_bit_equal(a, b):
+  assert set(a) == set(b)
+  for path in a:
+    assert np.array_equal(a[path], b[path]), path
+
+
+def assert_same_losses(a, b, atol=2e-5):
+  assert set(a) == set(b)
+  for step in a:
+    assert abs(a[step] - b[step]) < atol, (step, a[step], b[step])
+
+
+def command(workdir, arguments='', *flags):
+  return [sys.executable, '-m', 'vit_jax.main', f'--config={TINY}:{arguments}',
+          f'--workdir={workdir}', *flags]
+
+
+def start(*args, **kwargs):
+  return subprocess.Popen(command(*args), cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, **kwargs)
+
+
+def wait_for_step(workdir, step, process):
+  path = os.path.join(workdir, 'metrics.jsonl')
+  while process.poll() is None:
+    if os.path.exists(path) and f'"step": {step},' in open(path).read():
+      return
+    time.sleep(.02)
+  raise AssertionError(process.stdout.read())
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp('undisturbed'))
+  results = train.train(tiny(**{'mesh.data': 1}), workdir)
+  return workdir, results
+
+
+def test_results_say_what_was_reached(undisturbed):
+  workdir, results = undisturbed
+  assert results['test_examples'] == 355 and results['steps'] == 12 and results['finished']
+  assert 0. <= results['test_accuracy'] <= 1.
+  assert json.load(open(os.path.join(workdir, 'results.json'))) == results
+
+
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (1, 8, 1), (1, 1, 4), (2, 2, 2), (4, 1, 2), (1, 4, 2)])
+def test_every_mesh_gives_the_losses_of_one_device(mesh, undisturbed, tmp_path):
+  sizes = dict(zip(('mesh.data', 'mesh.fsdp', 'mesh.model'), mesh))
+  results = train.train(tiny(**sizes), str(tmp_path))
+  assert_same_losses(losses(undisturbed[0]), losses(tmp_path))
+  assert results['test_examples'] == 355
+  assert results['test_loss'] == pytest.approx(undisturbed[1]['test_loss'], abs=1e-4)
+
+
+@pytest.mark.parametrize('change', [dict(accumulate=4), dict(arguments='scan'),
+                                    dict(arguments='remat=full'),
+                                    dict(arguments='scan,remat=dots')])
+def test_accumulation_scan_and_remat_change_no_loss(change, undisturbed, tmp_path):
+  # The layers of a stack draw other initial numbers, so a scanned run starts from the unrolled one.
+  arguments = change.pop('arguments', '')
+  first = str(tmp_path / 'first')
+  train.train(tiny(**{'mesh.data': 1, 'total_steps': 3}), first)
+  ways = {'plain': tiny(init_from=first, **{'mesh.data': 1}),
+          'other': tiny(arguments, init_from=first, **{'mesh.data': 1}, **change)}
+  found = {}
+  for name, config in ways.items():
+    train.train(config, str(tmp_path / name))
+    found[name] = losses(tmp_path / name)
+  assert_same_losses(found['plain'], found['other'])
+
+
+def test_accumulation_is_exact_on_many_devices(undisturbed, tmp_path):
+  train.train(tiny(accumulate=2, **{'mesh.data': 4, 'mesh.fsdp': 2}), str(tmp_path))
+  assert_same_losses(losses(undisturbed[0]), losses(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_bit_identical(tmp_path):
+  whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
+  flags = ['--cpu_devices=2']
+  arguments = 'steps=40'
+  process = start(whole, arguments, *flags)
+  assert process.wait() == 0, process.stdout.read()
+  chooser = random.Random(os.urandom(8))
+  for _ in range(2):
+    step = chooser.randrange(3, 34)
+    process = start(killed, arguments, *flags)
+    try:
+      wait_for_step(killed, step, process)
+    except AssertionError:
+      assert process.returncode == 0  # resumed beyond that step already, and finished
+      continue
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  process = start(killed, arguments, *flags)
+  assert process.wait() == 0, process.stdout.read()
+  assert_bit_equal(final_params(whole), final_params(killed))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_stops_with_exit_code_0(tmp_path):
+  workdir = str(tmp_path / 'run')
+  process = start(workdir, 'steps=4000', '--config.checkpoint.every=0')
+  wait_for_step(workdir, 5, process)
+  process.send_signal(signal.SIGTERM)
+  output = process.stdout.read()
+  assert process.wait() == 0, output
+  assert 'the same command continues' in output
+  step = int(os.path.basename(checkpoint.find(workdir)[1]))
+  assert step >= 5 and not json.load(open(os.path.join(workdir, 'results.json')))['finished']
+  steps = sorted(losses(workdir))
+  assert steps == list(range(1, step + 1))
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+def start_two(workdir, arguments, *flags):
+  port = free_port()
+  return [start(workdir, arguments, '--cpu_devices=4', f'--distributed=localhost:{port},2,{i}',
+                *flags) for i in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 2, 2), (1, 1, 8)])
+def test_two_processes_give_the_losses_of_one(mesh, undisturbed, tmp_path):
+  flags = [f'--config.mesh.{n}={s}' for n, s in zip(('data', 'fsdp', 'model'), mesh)]
+  processes = start_two(tmp_path, '', *flags)
+  outputs = [p.communicate()[0] for p in processes]
+  assert [p.returncode for p in processes] == [0, 0], outputs
+  assert_same_losses(losses(undisturbed[0]), losses(tmp_path))
+  results = json.load(open(tmp_path / 'results.json'))
+  assert results['test_examples'] == 355
+  assert results['test_loss'] == pytest.approx(undisturbed[1]['test_loss'], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
+  processes = start_two(tmp_path, 'steps=4000', '--config.checkpoint.every=0')
+  wait_for_step(tmp_path, 5, processes[0])
+  processes[1].send_signal(signal.SIGTERM)
+  outputs = [p.communicate()[0] for p in processes]
+  assert [p.returncode for p in processes] == [0, 0], outputs
+  step = int(os.path.basename(checkpoint.find(str(tmp_path))[1]))
+  assert sorted(losses(tmp_path)) == list(range(1, step + 1))
+
+
+def test_a_checkpoint_continues_on_another_mesh(undisturbed, tmp_path):
+  workdir = str(tmp_path)
+  stopped = tiny(**{'mesh.data': 8})
+  stop_after(stopped, workdir, 6)
+  results = train.train(tiny(**{'mesh.data': 1, 'mesh.fsdp': 2, 'mesh.model': 2}), workdir)
+  assert results['finished']
+  assert_same_losses(losses(undisturbed[0]), losses(workdir))
+
+
+def stop_after(config, workdir, step):
+  """Trains until `step` as if SIGTERM had come there."""
+  from vit_jax.run import Run
+  original = Run.stopping
+  Run.stopping = lambda self, now: now >= step
+  try:
+    assert not train.train(config, workdir)['finished']
+  finally:
+    Run.stopping = original
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, capfd):
+  workdir = str(tmp_path)
+  stop_after(tiny(**{'mesh.data': 1}), workdir, 8)
+  for folder, _, files in os.walk(os.path.join(checkpoint.checkpoint_folder(workdir), '8')):
+    for name in files:
+      with open(os.path.join(folder, name), 'r+b') as file:
+        file.truncate(3)
+  train.train(tiny(**{'mesh.data': 1}), workdir)
+  said = capfd.readouterr()
+  assert 'checkpoint 8 is damaged' in said.err and 'resumed from step 4' in said.out
+  assert_bit_equal(final_params(undisturbed[0]), final_params(workdir))
+
+
+def test_the_best_checkpoint_stays(tmp_path):
+  config = tiny('steps=20', **{'mesh.data': 1, 'checkpoint.every': 2, 'evaluate.every': 2,
+                               'checkpoint.keep': 1})
+  train.train(config, str(tmp_path))
+  lines = [json.loads(line) for line in open(tmp_path / 'metrics.jsonl')]
+  accuracy = {line['step']: line['test/accuracy'] for line in lines if 'test/accuracy' in line}
+  kept = {int(s) for s in os.listdir(tmp_path / 'checkpoints') if s.isdigit()}
+  assert 20 in kept and len(kept) <= 2
+  assert max(accuracy[s] for s in kept) == max(accuracy.values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+  config = tiny(**{'mesh.data': 1, 'schedule.peak': 1e30, 'schedule.warmup_steps': 0,
+                   'optimizer.clip_norm': 0., 'checkpoint.every': 1})
+  with pytest.raises(UserError, match='of step [0-9]+ is (nan|inf)'):
+    train.train(config, str(tmp_path))
+  for values in final_params(str(tmp_path)).values():
+    assert np.isfinite(values).all()
+
+
+def test_frozen_parameters_stay_and_others_move(tmp_path):
+  config = tiny(**{'mesh.data': 1, 'optimizer.freeze': "('embedding/.*', 'Transformer/.*')",
+                   'checkpoint.every': 1, 'checkpoint.keep': 99, 'checkpoint.best': False,
+                   'total_steps': 3})
+  train.train(config, str(tmp_path))
+  folder = checkpoint.checkpoint_folder(str(tmp_path))
+  first, last = (checkpoint.read_params(os.path.join(folder, s)) for s in ('1', '3'))
+  for path in first:
+    moved = not np.array_equal(first[path], last[path])
+    assert moved == (not path.startswith(('embedding/', 'Transformer/'))), path
+
+
+def test_the_average_is_saved_and_evaluated(tmp_path):
+  config = tiny(ema_decay=.5, **{'mesh.data': 1, 'total_steps': 3, 'log.every': 1})
+  results = train.train(config, str(tmp_path / 'average'))
+  evaluated = train.evaluate(tiny(init_from=str(tmp_path / 'average'), **{'mesh.data': 2}))
+  assert evaluated['test/loss'] == pytest.approx(results['test_loss'], abs=1e-5)
+  plain = train.train(tiny(**{'mesh.data': 1, 'total_steps': 3}), str(tmp_path / 'plain'))
+  assert abs(plain['test_loss'] - results['test_loss']) > 1e-6
+
+
+def test_a_profile_of_chosen_steps_is_written(tmp_path):
+  train.train(tiny(**{'mesh.data': 1, 'total_steps': 4, 'log.profile': '(1, 3)'}), str(tmp_path))
+  assert any(name.endswith('.xplane.pb') for _, _, names in os.walk(tmp_path / 'profile')
+             for name in names)
+
+
+@pytest.mark.parametrize('arguments', ['resolution=24', 'resolution=16x32', 'channels=3'])
+def test_a_checkpoint_moves_to_another_size_or_number_of_channels(
+    arguments, undisturbed, tmp_path, capfd):
+  config = tiny(arguments, init_from=undisturbed[0], **{'mesh.data': 1, 'total_steps': 1,
+                                                       'schedule.warmup_steps': 0})
+  train.train(config, str(tmp_path))
+  said = capfd.readouterr().out
+  assert 'resampled: ' in said and 'reinitialised' not in said
+
+
+def test_resuming_goes_before_init_from(undisturbed, tmp_path, capfd):
+  workdir = str(tmp_path)
+  stop_after(tiny(**{'mesh.data': 1}), workdir, 6)
+  train.train(tiny(init_from=undisturbed[0], **{'mesh.data': 1}), workdir)
+  assert 'resumed from step 6' in capfd.readouterr().out
+  assert_bit_equal(final_params(undisturbed[0]), final_params(workdir))
+
+
+def test_memory_and_rate_are_on_the_progress_line(tmp_path, capfd):
+  train.train(tiny(**{'mesh.data': 1, 'total_steps': 2, 'schedule.warmup_steps': 0}),
+              str(tmp_path))
+  line = next(x for x in capfd.readouterr().out.splitlines() if x.startswith('step 2/2'))
+  assert all(part in line for part in ('images/s', 'ETA', 'memory', 'loss', 'learning_rate'))
+
+
+def test_no_array_of_a_sharded_run_lies_whole_on_a_device(tmp_path):
+  from vit_jax import sharding, step
+  config = tiny(**{'mesh.data': 1, 'mesh.fsdp': 8})
+  mesh = sharding.make_mesh(**config.mesh)
+  with jax.set_mesh(mesh):
+    data, task, optimizer, *_ = train.plan(config, mesh)
+    state, *_ = step.create_state(task, optimizer, data.example, mesh, task.rules, 0, ema=False)
+  kernel = state.params['Transformer']['encoderblock_0']['MlpBlock_0']['Dense_0']['kernel']
+  moment = jax.tree.leaves(state.opt_state)
+  assert kernel.addressable_shards[0].data.size * 8 == kernel.size
+  assert any(m.shape == kernel.shape and m.addressable_shards[0].data.size * 8 == m.size
+             for m in moment)
