@@ -27,7 +27,7 @@ def measure(depth: int, scan: bool, batch: int = 8) -> None:
   from vit_jax.tasks.classification import Classification
   model = vit_jax.create_model('vit_l16', depth=depth, scan=scan)
   task = Classification(model, Info('', tuple(map(str, range(1000))), 3, (224, 224)))
-  schedule = lambda step: jnp.asarray(1e-3)  # noqa: E731
+  schedule = lambda step: jnp.asarray(1e-3)
   example = dict(image=jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.uint8),
                  label=jax.ShapeDtypeStruct((batch,), jnp.int32),
                  mask=jax.ShapeDtypeStruct((batch,), jnp.float32))

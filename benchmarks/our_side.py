@@ -55,15 +55,15 @@ def train(folder: str, size: str, **overrides) -> None:
   task = Classification(loaded.model, loaded.info)
   batches = [dict(image=jnp.asarray(x), label=jnp.asarray(y, jnp.int32), mask=jnp.ones(len(y)))
              for x, y in zip(inputs['image'], inputs['label'])]
-  schedule = lambda step: jnp.asarray(1e-5)  # noqa: E731
-  make = lambda shapes: optimizers.make(  # noqa: E731
+  schedule = lambda step: jnp.asarray(1e-5)
+  make = lambda shapes: optimizers.make(
       shapes, schedule, name='adamw', weight_decay=.05)
   mesh = sharding.make_mesh()
   with jax.set_mesh(mesh):
     state, optimizer, _ = step_lib.create_state(task, make, batches[0], mesh, task.rules, 0, False)
     where = jax.tree.map(lambda x: x.sharding, state.params)
     train_step = step_lib.make(task, optimizer, schedule, state, seed=0)
-    place = lambda params: jax.tree.map(jnp.copy, jax.device_put(params, where))  # noqa: E731
+    place = lambda params: jax.tree.map(jnp.copy, jax.device_put(params, where))
     kept = [state.replace(params=place(loaded.params))]
 
     def check():

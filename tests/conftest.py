@@ -1,13 +1,21 @@
 """Fixtures that every test may use."""
 
+import atexit
 import glob
 import os
+import shutil
+import tempfile
 
 # Before JAX starts: eight CPU devices, so that every test can build any mesh. One start for all
 # tests of a process, since the number cannot change afterwards.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '')
                            + ' --xla_force_host_platform_device_count=8').strip()
+
+# Tests compile the same small programs many times, also in processes of their own.
+os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='vit_jax_tests_')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '.1'
+atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -50,7 +50,7 @@ class Error:
 def read(path: str) -> Golden:
   """Reads a golden file."""
   with np.load(path, allow_pickle=False) as archive:
-    part = lambda prefix: {k[len(prefix):]: archive[k]  # noqa: E731
+    part = lambda prefix: {k[len(prefix):]: archive[k]
                            for k in archive.files if k.startswith(prefix)}
     return Golden(json.loads(str(archive['meta'])), part('weights/'), part('in/'), part('out/'))
 
@@ -131,10 +131,10 @@ def _big_vision_intermediates(model, params, found, golden):
   tokens = found['Transformer/encoder_norm']
   patches = tokens[:, model.num_prefix:].reshape(found['embedding'].shape)
   head = params['head']
-  dense = lambda x: x @ head['kernel'] + head['bias']  # noqa: E731
-  represent = lambda x: x  # noqa: E731
+  dense = lambda x: x @ head['kernel'] + head['bias']
+  represent = lambda x: x
   if 'pre_logits' in params:
-    represent = lambda x: jnp.tanh(  # noqa: E731
+    represent = lambda x: jnp.tanh(
         x @ params['pre_logits']['kernel'] + params['pre_logits']['bias'])
   pooled = {'token': lambda: tokens[:, 0], 'mean': lambda: tokens.mean(axis=1),
             'attention': lambda: found['MAPHead_0']}[model.pool]()

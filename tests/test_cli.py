@@ -64,7 +64,8 @@ def train(tmp_path, *argv, arguments='steps=3'):
     ([f'--config={TINY}:model=vit_b61'], ['vit_b61', "'vit_b16'"]),
     ([f'--config={TINY}:dataset=/no/where'], ['/no/where', 'folder']),
     ([f'--config={TINY}:dataset=digit'], ["'digit'", "'digits'"]),
-    ([f'--config={TINY}', '--config.schedule.paek=1'], ['schedule.paek', "'schedule.peak'"]),
+    ([f'--config={TINY}', '--config.schedule.paek=1'], ['paek', "'peak'"]),
+    ([f'--config={TINY}', '--config.evaluate.evry=1'], ['evaluate.evry', "'evaluate.every'"]),
     ([f'--config={TINY}', '--config.schedule.peak=high'], ['schedule.peak', 'float', 'high']),
     ([f'--config={TINY}', '--config.schedule.name=cosin'], ['cosin', "'cosine'"]),
     ([f'--config={TINY}', '--config.optimizer.name=adamm'], ['adamm', 'adam']),
@@ -198,7 +199,7 @@ def test_predictions_are_a_table_json_and_a_picture(trained, photos, tmp_path, c
 
 
 def test_predict_names_what_is_no_checkpoint_or_image(trained, tmp_path, capsys, monkeypatch):
-  call = lambda argv: run_predict(monkeypatch, *argv)  # noqa: E731
+  call = lambda argv: run_predict(monkeypatch, *argv)
   assert 'not a checkpoint' in refused(capsys, call, str(tmp_path), 'x.png')
   assert 'x.png' in refused(capsys, call, trained, 'x.png')
   assert 'no images' in refused(capsys, call, trained, str(tmp_path))

@@ -129,7 +129,7 @@ def test_a_config_loads_from_another_working_directory(root, tmp_path, monkeypat
 
 def test_a_missing_file_names_the_nearest(root, monkeypatch):
   monkeypatch.chdir(root)
-  with pytest.raises(UserError, match="'configs/quikstart.py'; did you mean 'configs/quickstart.py"):
+  with pytest.raises(UserError, match="'configs/quikstart.py'; did you mean 'configs/quick"):
     config.load('configs/quikstart.py')
   with pytest.raises(UserError, match="no config file '/nowhere/x.py'"):
     config.load('/nowhere/x.py')
@@ -164,7 +164,7 @@ def test_every_config_loads_and_goes_through_json(path, arg, tmp_path):
   saved.write_text(json.dumps(config.to_dict(original)))
   again = config.load(str(saved))
   assert config.to_dict(again) == config.to_dict(original)
-  plain = lambda v: list(v) if isinstance(v, tuple) else v  # noqa: E731
+  plain = lambda v: list(v) if isinstance(v, tuple) else v
   assert {k: plain(v) for k, v in config.leaves(again)} == {
       k: plain(v) for k, v in config.leaves(original)}
 
@@ -178,7 +178,7 @@ def test_every_leaf_of_every_config_can_be_overridden_by_its_own_value(path):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=os.path.basename)
 def test_smoke_is_shorter(path):
-  length = lambda c: sum(s.total_steps + s.total_epochs for s in config.stages(c))  # noqa: E731
+  length = lambda c: sum(s.total_steps + s.total_epochs for s in config.stages(c))
   assert length(config.load(path + ':smoke')) < length(config.load(path))
 
 

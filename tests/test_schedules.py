@@ -83,5 +83,5 @@ def test_unknown_names_and_options():
 
 @pytest.mark.parametrize('warmup', [100, 101])
 def test_a_warm_up_as_long_as_the_run_is_refused_with_a_remedy(warmup):
-  with pytest.raises(UserError, match=f'{warmup} is not below the 100 .*set schedule.warmup_steps=10'):
+  with pytest.raises(UserError, match=f'{warmup} is not below the 100 .*schedule.warmup_steps=10'):
     schedules.make('cosine', peak=1., total_steps=100, warmup_steps=warmup)

@@ -65,8 +65,8 @@ def test_dimensions_that_the_axis_does_not_divide_stay_whole_and_are_told():
 
 def test_slots_with_fewer_axes_than_their_parameter_are_whole():
   mesh = sharding.make_mesh(2, 2, 2)
-  where, told = sharding.spec('opt_state/0/v_row/Transformer/encoderblock_0/'
-                              'MultiHeadDotProductAttention_0/query/kernel', (4,), sharding.VIT, mesh)
+  path = 'opt_state/0/v_row/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel'
+  where, told = sharding.spec(path, (4,), sharding.VIT, mesh)
   assert tuple(where) == () and told == []
 
 
@@ -77,7 +77,8 @@ def test_optimizer_slots_follow_their_parameters(name, scan):
   model = models.create_model('vit_ti16', width=16, depth=2, num_heads=2, mlp_dim=32, patch_size=4,
                               scan=scan)
   shapes = weights.init_shapes(model, (8, 8), 3)
-  slots = jax.eval_shape(optimizers.make(shapes, optax.constant_schedule(.1), name=name).init, shapes)
+  optimizer = optimizers.make(shapes, optax.constant_schedule(.1), name=name)
+  slots = jax.eval_shape(optimizer.init, shapes)
   placed, _ = sharding.shardings({'params': shapes, 'opt_state': slots}, sharding.VIT, mesh)
   named = {trees.path_name(p): s.spec for p, s in jax.tree_util.tree_leaves_with_path(placed)}
   moments = {'adamw': ('mu', 'nu'), 'sgd': ('trace',)}[name]
@@ -97,8 +98,8 @@ def test_every_big_kernel_of_every_vit_is_split(name, scan):
   model = models.create_model(name, depth=2, pool='attention', representation_size=64, scan=scan)
   shapes = {'params': weights.init_shapes(model, (model.patch_size * 2,) * 2, 3)}
   placed, _ = sharding.shardings(shapes, sharding.VIT, mesh)
-  for (path, leaf), where in zip(jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(placed),
-                                 strict=True):
+  for (path, leaf), where in zip(jax.tree_util.tree_leaves_with_path(shapes),
+                                 jax.tree.leaves(placed), strict=True):
     name = trees.path_name(path)
     if name.endswith('kernel'):
       assert 'fsdp' in where.spec, name

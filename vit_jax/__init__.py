@@ -11,7 +11,7 @@ import importlib
 
 __version__ = '0.1.0'
 
-_HOME = dict(list_models='vit_jax.models', create_model='vit_jax.models', load='vit_jax.weights',
+_HOME = dict(list_models='vit_jax.models', create_model='vit_jax.models', load='vit_jax.weights.loading',
              UserError='vit_jax.errors')
 
 __all__ = sorted(_HOME)

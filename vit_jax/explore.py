@@ -130,7 +130,7 @@ def positions(classifier, config: dict) -> list:
   if text == 'this run':
     larger = tuple(2 * n for n in grid.size)
     interpolated = resample(after, grid.size, larger, 0)
-  similarity = lambda table, size: position_similarity(  # noqa: E731
+  similarity = lambda table, size: position_similarity(
       np.asarray(table).reshape(*size, -1))
   size = grid.size if text != 'this run' else larger
   pictures = [Picture(drawing.draw_position_pair(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import compilation, trees, weights
+from vit_jax.checkpoint import find
 from vit_jax.data import augment, crops, images
 from vit_jax.errors import UserError
 from vit_jax.tasks.classification import OUTPUTS
@@ -62,7 +63,7 @@ class Classifier:
     if model:
       return cls(weights.load(model, checkpoint, verbose=False))
     loaded = weights.load(checkpoint, verbose=False)
-    workdir, _ = weights.checkpoint.find(checkpoint)
+    workdir, _ = find(checkpoint)
     return cls(loaded, weights.run_config(workdir)['task'].get('loss', 'softmax'))
 
   def prepare(self, path: str) -> np.ndarray:

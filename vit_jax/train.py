@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vit_jax import (checkpoint, compilation, config as config_lib, optimizers, schedules, sharding, step as
-                     step_lib, task as task_lib, trees, weights)
+from vit_jax import checkpoint, compilation, optimizers, schedules, sharding, trees, weights
+from vit_jax import config as config_lib, step as step_lib, task as task_lib
 from vit_jax.data import pipeline
 from vit_jax.errors import UserError
 from vit_jax.run import NotFinite, Run

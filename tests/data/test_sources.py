@@ -30,7 +30,7 @@ def test_digits_are_split_once_and_by_class():
   assert source.classes == tuple('0123456789')
   both = np.bincount(train.labels) + np.bincount(test.labels)
   np.testing.assert_array_equal(np.bincount(test.labels), both // 5)
-  pixels = lambda split: [split.read(i).tobytes() for i in range(len(split))]  # noqa: E731
+  pixels = lambda split: [split.read(i).tobytes() for i in range(len(split))]
   a, b = pixels(train), pixels(test)
   assert not set(a) & set(b)
   from sklearn import datasets

@@ -26,11 +26,11 @@ def random_params(module, *args):
 def plain_attention(params, queries, keys, qk_norm=False):
   """One example, one head, one query at a time, in float64."""
   params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-  dense = lambda name, x: np.einsum(  # noqa: E731
+  dense = lambda name, x: np.einsum(
       'bnc,chd->bnhd', x, params[name]['kernel']) + params[name]['bias']
   query, key, value = dense('query', queries), dense('key', keys), dense('value', keys)
   if qk_norm:
-    norm = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(  # noqa: E731
+    norm = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(
         x.var(-1, keepdims=True) + 1e-6)
     query, key = norm(query) * params['query_ln']['scale'], norm(key) * params['key_ln']['scale']
   out = np.zeros((*queries.shape[:2], WIDTH))
@@ -88,7 +88,7 @@ def test_order_of_keys_does_not_matter_and_queries_carry_theirs(tokens):
   queries, keys = tokens
   module = Attention(HEADS)
   params = random_params(module, *tokens)
-  apply = lambda q, k: module.apply({'params': params}, q, k)  # noqa: E731
+  apply = lambda q, k: module.apply({'params': params}, q, k)
   plain = apply(queries, keys)
   np.testing.assert_allclose(apply(queries, keys[:, [3, 0, 4, 1, 2]]), plain, atol=1e-4)
   np.testing.assert_allclose(apply(queries[:, [2, 0, 1]], keys), plain[:, [2, 0, 1]], atol=1e-5)
@@ -111,7 +111,7 @@ def test_nothing_is_sown_when_not_asked(tokens):
 def test_dropout_of_weights_only_in_training(tokens):
   module = Attention(HEADS, dropout_rate=.5)
   params = random_params(module, *tokens)
-  run = lambda train: module.apply(  # noqa: E731
+  run = lambda train: module.apply(
       {'params': params}, *tokens, train, rngs={'dropout': jax.random.key(0)})
   np.testing.assert_array_equal(run(False), Attention(HEADS).apply({'params': params}, *tokens))
   assert not np.allclose(run(True), run(False))

@@ -28,7 +28,7 @@ def test_resampling_a_square_equals_the_authors_zoom(old, new):
                                       ((4, 6), (6, 4)), ((2, 9), (5, 1))])
 def test_resampling_goes_per_axis(old, new):
   source = table(*old)
-  interpolate = lambda x, size: np.stack([  # noqa: E731
+  interpolate = lambda x, size: np.stack([
       np.interp(np.linspace(0, x.shape[0] - 1, size) if size > 1 else [0.],
                 np.arange(x.shape[0]), column)
       for column in x.reshape(x.shape[0], -1).T], 1).reshape(size, *x.shape[1:])

@@ -68,7 +68,7 @@ def _check_gradients(name):
 
 @pytest.mark.parametrize('name', ['vit_ti16', 'vit_l32'])
 def test_one_by_one_and_stacked_models_have_equal_counts(name):
-  count = lambda scan: trees.count(weights.init_shapes(  # noqa: E731
+  count = lambda scan: trees.count(weights.init_shapes(
       models.create_model(name, scan=scan), (224, 224), 3))
   assert count(False) == count(True) == PARAMETERS[name]
 

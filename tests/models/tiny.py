@@ -19,7 +19,7 @@ def params(model, image_size=IMAGE, channels=3, seed=0):
   """Returns parameters around the usual scales, the same for stacked and single layers."""
   shapes = trees.flatten(weights.init_shapes(model, image_size, channels))
   rng = np.random.default_rng(seed)
-  draw = lambda path, s: np.float32(  # noqa: E731
+  draw = lambda path, s: np.float32(
       path.endswith('scale') + .3 * rng.normal(size=s.shape))
   single = {path: draw(path, s) for path, s in sorted(trees.unstack(shapes).items())}
   flat = trees.stack(single) if trees.is_stacked(shapes) else single

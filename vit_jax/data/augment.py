@@ -78,7 +78,7 @@ def mixup(images: jax.Array, targets: jax.Array, key: jax.Array, p: float = .2
   """
   share = jax.random.beta(key, p, p)
   share = jnp.maximum(share, 1. - share)
-  blend = lambda x: share * x + (1. - share) * jnp.roll(x, 1, axis=0)  # noqa: E731
+  blend = lambda x: share * x + (1. - share) * jnp.roll(x, 1, axis=0)
   return blend(images), blend(targets)
 
 

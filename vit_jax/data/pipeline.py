@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from vit_jax import sharding
-from vit_jax.data import crops, images
+from vit_jax.data import crops
 from vit_jax.data.info import Info
 from vit_jax.data.sources import Split, open_source
 from vit_jax.errors import UserError, unknown
@@ -101,7 +101,7 @@ class Batches:
     shapes = dict(image=self.reader.shape, label=(), mask=())
 
     def place(key, shape):
-      pick = lambda index: parts[index[0].indices(self.batch_size)[:2]][key]  # noqa: E731
+      pick = lambda index: parts[index[0].indices(self.batch_size)[:2]][key]
       return jax.make_array_from_callback((self.batch_size, *shape), self._sharding, pick)
 
     return {key: place(key, shape) for key, shape in shapes.items()}
@@ -130,7 +130,7 @@ class Train:
     """Yields (step, batch) from `step` up to, not including, `last`; reads ahead meanwhile."""
     waiting = collections.deque()
     for ahead in range(step, last):
-      rng_of = lambda row, s=ahead: np.random.default_rng((self._seed, s, row))  # noqa: E731
+      rng_of = lambda row, s=ahead: np.random.default_rng((self._seed, s, row))
       waiting.append((ahead, self._batches.start(self.indices(ahead), rng_of)))
       if len(waiting) > AHEAD:
         number, started = waiting.popleft()

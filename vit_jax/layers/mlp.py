@@ -77,7 +77,7 @@ class MlpBlock(nn.Module):
     """Maps `[..., width]` to `[..., width]`."""
     if self.gelu not in GELU:
       raise unknown('GELU form', self.gelu, GELU)
-    dense = lambda features: nn.Dense(  # noqa: E731
+    dense = lambda features: nn.Dense(
         features, kernel_init=nn.initializers.xavier_uniform(),
         bias_init=nn.initializers.normal(stddev=1e-6), dtype=self.dtype)
     width = x.shape[-1]

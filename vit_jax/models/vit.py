@@ -50,7 +50,7 @@ class EncoderBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool):
     """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack)."""
-    norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)  # noqa: E731
+    norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)
     y = norm()(x)
     y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype,
                   name='MultiHeadDotProductAttention_0')(y, y, train)

@@ -1,7 +1,6 @@
 """One class, or several, per image."""
 
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
@@ -115,6 +114,6 @@ class Classification:
 
   def evaluators(self):
     """Returns the accuracy over the test split, with the loss of unsmoothed targets."""
-    plain = lambda logits, labels: LOSSES[self.loss_name](  # noqa: E731
+    plain = lambda logits, labels: LOSSES[self.loss_name](
         logits, jax.nn.one_hot(labels, self.info.num_classes))
     return {'test': Accuracy(self.predict, plain)}

@@ -21,7 +21,7 @@ class Memory:
     if name not in self._splits:
       raise unknown(f'split of {self.name!r}:', name, self._splits)
     pixels, labels = self._splits[name]
-    read = lambda i: images.convert(images.from_array(pixels[i]), self.channels)  # noqa: E731
+    read = lambda i: images.convert(images.from_array(pixels[i]), self.channels)
     whole = Split([f'{name}/{i}' for i in range(len(labels))], labels, read, in_memory=True)
     return whole if (low, high) == (0., 1.) else whole.part(low, high)
 

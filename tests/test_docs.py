@@ -1,0 +1,63 @@
+"""The commands of README.md and docs/ run as they stand, in their order."""
+
+import glob
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+DOCUMENTS = ['README.md', *sorted(os.path.relpath(p, ROOT)
+                                  for p in glob.glob(os.path.join(ROOT, 'docs', '*.md')))]
+
+
+def commands(document: str) -> list[str]:
+  """Returns the commands in the ```bash blocks of a document, one a line."""
+  text = open(os.path.join(ROOT, document)).read()
+  blocks = re.findall(r'^```bash\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+  lines = [line.strip() for block in blocks for line in block.splitlines()]
+  return [line for line in lines if line and not line.startswith('#')]
+
+
+def is_setup(line: str) -> bool:
+  """Tells whether a command makes the environment that this test already runs in."""
+  return line.startswith(('git ', 'cd ', 'make ', 'python3 -m venv', 'source ', 'pip ', 'pytest',
+                          'python -m pytest'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_every_command_of_a_document_runs(document, tmp_path):
+  for name in ('configs', 'scripts', 'tests', 'benchmarks'):
+    os.symlink(os.path.join(ROOT, name), tmp_path / name)
+  environment = {**os.environ, 'PYTHONPATH': ROOT, 'XLA_FLAGS': ''}
+  for line in filter(lambda x: not is_setup(x), commands(document)):
+    words = shlex.split(line)
+    assert words[0] == 'python', line
+    found = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=environment, text=True,
+                           capture_output=True)
+    assert found.returncode == 0, f'{line}\n{found.stdout[-2000:]}\n{found.stderr[-4000:]}'
+  if document == 'README.md':
+    results = json.load(open(tmp_path / 'runs' / 'quickstart' / 'results.json'))
+    assert results['test_accuracy'] >= .985
+    assert results['test_accuracy'] >= results['test_accuracy_before_finetuning']
+
+
+def test_every_file_that_a_document_names_exists():
+  for document in DOCUMENTS:
+    text = open(os.path.join(ROOT, document)).read()
+    for path in re.findall(r'`((?:vit_jax|configs|tests|docs|scripts|benchmarks)/[\w/.-]*)`', text):
+      assert os.path.exists(os.path.join(ROOT, path)), (document, path)
+
+
+def test_every_module_and_config_has_a_docstring():
+  import ast
+  for path in glob.glob(os.path.join(ROOT, '**', '*.py'), recursive=True):
+    if '.venv' in path or os.path.getsize(path) == 0:
+      continue
+    assert ast.get_docstring(ast.parse(open(path).read())), path
