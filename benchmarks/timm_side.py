@@ -60,7 +60,7 @@ def write(folder: str, size: str, batch: int) -> None:
   """Writes random weights, none of them zero or one, and three batches of uint8 images."""
   model = create(size)
   with torch.no_grad():
-    for name, value in model.named_parameters():
+    for value in model.parameters():
       value.add_(torch.randn_like(value) * (.1 if value.ndim == 1 else .02))
   torch.save(model.state_dict(), os.path.join(folder, 'timm.pt'))
   values = {k: v.detach().numpy() for k, v in model.named_parameters()}

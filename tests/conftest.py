@@ -10,7 +10,9 @@ import tempfile
 # tests of a process, since the number cannot change afterwards.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '')
-                           + ' --xla_force_host_platform_device_count=8').strip()
+                           + ' --xla_force_host_platform_device_count=8'
+                           # Tests compile much and compute little.
+                           + ' --xla_backend_optimization_level=0').strip()
 
 # Tests compile the same small programs many times, also in processes of their own.
 os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='vit_jax_tests_')

@@ -72,7 +72,7 @@ def load(golden: Golden, model: ViT, image_size, extra=None):
   flat = to_ours(table, arrays)
   shapes = weights.init_shapes(model, image_size, 3)
   fitted, _ = fit(flat, trees.unstack(trees.flatten(shapes)), new=weights.model_grid(model, image_size),
-                  resampling=table.resampling)
+                  class_position=table.class_position, resampling=table.resampling)
   fitted.update(extra or {})
   return weights.complete(fitted, model, shapes, image_size, 3, seed=0), fitted
 
@@ -163,7 +163,7 @@ def _big_vision_intermediates(model, params, found, golden):
 def position_tables(golden: Golden) -> dict[str, np.ndarray]:
   """Google's resampling of position tables, and sin-cos tables."""
   table = golden.inputs['pos_embed_cls']
-  old = positions.square_grid(table.shape[1], 1)
+  old = positions.square_grid(table.shape[1] - 1)
   out = {}
   for size in golden.meta['kwargs']['new_grids']:
     new = (size, size) if isinstance(size, int) else tuple(size)
@@ -208,7 +208,7 @@ def jax_schedules(golden: Golden) -> dict[str, np.ndarray]:
 
 
 SYSTEMS = dict(vit_jax=vit_google, vit_jax_resize=vit_google, bv_vit=vit_big_vision,
-               bv_vit_load=vit_big_vision, bv_load=vit_big_vision, posemb_google=position_tables,
+               bv_vit_load=vit_big_vision, posemb_google=position_tables,
                bv_mixup=big_vision_mixup, lr_schedules_jax=jax_schedules)
 
 

@@ -99,13 +99,63 @@ def test_an_override_of_the_wrong_type_names_key_type_and_value(nested, key, tex
 
 
 @pytest.mark.parametrize('key, hint', [
-    ('optimizer.clip_nrom', 'optimizer.clip_norm'), ('sede', 'seed'),
-    ('data.augment[1].degree', r'data\.augment\[1\]\.degrees'), ('optimiser.name', 'optimizer.name'),
+    ('data.resolutoin', 'data.resolution'), ('sede', 'seed'),
+    ('data.augment[1].degree', r'data\.augment\[1\]\.degrees'),
+    ('optimiser.name', 'optimizer.name'),
     ('data.augment[7].degrees', r'data\.augment\[1\]\.degrees'),
 ])
 def test_an_unknown_key_names_the_nearest(nested, key, hint):
   with pytest.raises(UserError, match=f"unknown config key .*did you mean '{hint}'"):
     config.override(nested, key, '1')
+
+
+@pytest.mark.parametrize('key, text', [
+    ('data.resolution', '224x384'), ('data.resolution', '224'), ('data.resolution', 'wide'),
+    ('data.sizes', 'two'), ('data.augment', 'flip'), ('data.resolution[0]', '8')])
+def test_a_list_takes_what_it_holds_or_says_so(nested, key, text):
+  """Either the value becomes what the list can hold, as 224x384 does in an argument, or an error."""
+  try:
+    config.override(nested, key, text)
+  except UserError as error:
+    assert key in str(error)
+  else:
+    resolution, sizes = nested.data.resolution, nested.data.sizes
+    assert len(resolution) == 2 and all(isinstance(n, int) for n in (*resolution, *sizes))
+    assert not any(isinstance(op, str) for op in nested.data.augment)
+
+
+@pytest.mark.parametrize('section', config.OPEN)
+def test_sections_that_are_passed_on_take_fields_that_the_config_leaves_out(section):
+  c = ConfigDict({section: dict(name='a')})
+  config.override(c, f'{section}.rate', '.5')
+  assert c.to_dict() == {section: dict(name='a', rate=.5)}
+
+
+@pytest.fixture
+def whole():
+  c = config.base()
+  c.data = config.image_data('digits', (8, 8), 16)
+  c.task = c.model = c.optimizer = c.schedule = dict(name='')
+  return c
+
+
+def test_a_key_that_nothing_reads_is_told(whole):
+  config.check(whole)
+  with whole.unlocked():
+    whole.mesh.fdsp = 2
+  with pytest.raises(UserError, match="unknown config key 'mesh.fdsp'; did you mean 'mesh.fsdp'"):
+    config.check(whole)
+  del whole.mesh.fdsp
+  whole.sede = 3
+  with pytest.raises(UserError, match="unknown config key 'sede'; did you mean 'seed'"):
+    config.check(whole)
+
+
+@pytest.mark.parametrize('section', ['data', 'model', 'mesh', 'schedule'])
+def test_a_missing_section_is_told(whole, section):
+  del whole[section]
+  with pytest.raises(UserError, match=f"the config has no '{section}'; begin it with"):
+    config.check(whole)
 
 
 def test_a_group_cannot_be_set_and_its_leaves_are_named(nested):
@@ -148,10 +198,14 @@ def test_a_loaded_config_has_its_overrides_and_is_locked(tmp_path):
                   'def get_config(arg=None):\n'
                   '  a = config.arguments(arg, seed=1)\n'
                   '  c = config.base()\n'
+                  '  c.data = config.image_data("digits", (8, 8), 16)\n'
+                  '  c.task = c.model = c.optimizer = c.schedule = dict(name="")\n'
                   '  c.seed = a.seed\n'
                   '  return c\n')
-  got = config.load(f'{path}:seed=5', {'mesh.fsdp': '2', 'checkpoint.best': 'false'})
+  got = config.load(f'{path}:seed=5', {'mesh.fsdp': '2', 'checkpoint.best': 'false',
+                                       'model.dropout_rate': '.1'})
   assert (got.seed, got.mesh.fsdp, got.checkpoint.best) == (5, 2, False)
+  assert got.model.dropout_rate == .1
   with pytest.raises(AttributeError):
     got.sede = 3
 

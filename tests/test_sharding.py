@@ -41,7 +41,7 @@ def test_a_mesh_that_does_not_fit_says_what_was_asked_and_what_is_there(asked, s
 
 def test_the_first_rule_that_matches_counts():
   mesh = sharding.make_mesh(2, 2, 2)
-  rules = (('a/.*', P('fsdp')), ('.*/kernel', P('model')), ('.*', P()))
+  rules = (('.*/a/.*', P('fsdp')), ('.*/kernel', P('model')), ('.*', P()))
   assert sharding.spec('a/kernel', (4,), rules, mesh) == (P('fsdp'), [])
   assert sharding.spec('b/kernel', (4,), rules, mesh) == (P('model'), [])
   assert tuple(sharding.spec('b/bias', (4,), rules, mesh)[0]) == ()

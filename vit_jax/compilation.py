@@ -40,14 +40,16 @@ def enable_cache() -> None:
 def keep_freed_memory() -> None:
   """Lets glibc keep the memory of large buffers instead of giving it back to the system each step.
 
-  On CPU, XLA allocates its temporaries anew in every step; above 32 MiB glibc maps and unmaps them
-  each time, and clearing the pages costs as much as the optimizer. Only command lines call this;
-  it does nothing off Linux or glibc.
+  On CPU, XLA allocates its temporaries anew in every step, in its own threads; glibc maps and unmaps
+  large ones each time, and clearing the pages costs as much as the optimizer. One arena for all
+  threads is needed besides the thresholds: any other arena maps what exceeds 64 MiB. Only command
+  lines call this, before JAX starts its threads; it does nothing off Linux or glibc.
   """
   try:
     mallopt = ctypes.CDLL(None).mallopt
   except (AttributeError, OSError, TypeError):
     return
-  trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+  trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_TRIM_THRESHOLD, ... of malloc.h
+  mallopt(arena_max, 1)
   mallopt(mmap_threshold, 2**31 - 1)
   mallopt(trim_threshold, 2**31 - 1)

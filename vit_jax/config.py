@@ -4,8 +4,9 @@ import ast
 import difflib
 import json
 import os
-from collections.abc import Mapping
+import re
 import runpy
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -162,6 +163,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
   name = int(parts[-1]) if isinstance(node, (list, tuple)) and parts[-1].isdigit() else parts[-1]
   open_ended = isinstance(node, ConfigDict) and parts[-2:-1] and parts[-2] in OPEN
   old = None if open_ended and name not in node else _child(node, parts[-1], key, config)
+  if isinstance(node, tuple):
+    raise UserError(f'config key {key!r} is one number of {tuple(node)!r}; set all of them at once')
   node[name] = _typed(key, text, old)
 
 
@@ -188,8 +191,7 @@ def _typed(key: str, text: str, old):
   except (ValueError, SyntaxError):
     value = text
   if isinstance(old, (tuple, list)):
-    value = value if isinstance(value, (tuple, list)) else (value,)
-    return type(old)(value)
+    return type(old)(_items(key, text, value, old))
   if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if isinstance(old, int) and isinstance(value, float) and value.is_integer():
@@ -197,6 +199,23 @@ def _typed(key: str, text: str, old):
   if old is not None and type(value) is not type(old):
     raise UserError(f'config key {key!r} takes a {type(old).__name__} (now {old!r}), not {text!r}')
   return value
+
+
+def _items(key: str, text: str, value, old) -> list:
+  """Returns the items of a sequence that replaces another, whose items give the type.
+
+  Two whole numbers may be written as a size: 384 or 224x384. A sequence of texts, or an empty one,
+  takes one text for itself.
+  """
+  if len(old) == 2 and all(isinstance(item, int) for item in old) and re.fullmatch(r'\d+(x\d+)?', text):
+    return list(_parse(key, text, (0, 0)))
+  items = list(value) if isinstance(value, (tuple, list)) else [value]
+  kind = type(old[0]) if old else (dict if isinstance(old, list) else str)
+  kind = dict if issubclass(kind, ConfigDict) else kind
+  items = [float(i) if kind is float and type(i) is int else i for i in items]
+  if any(not isinstance(item, kind) for item in items):
+    raise UserError(f'config key {key!r} takes a sequence of {kind.__name__} (now {old!r}), not {text!r}')
+  return items
 
 
 def leaves(node, prefix: str = ''):

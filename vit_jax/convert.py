@@ -15,15 +15,15 @@ def main() -> None:
   """Runs the command line."""
   flags = argparse.ArgumentParser(prog='python -m vit_jax.convert', description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  flags.add_argument('source', help='workdir of a run, a checkpoint in it, or an .npz file')
+  flags.add_argument('source', help='workdir of a run, or a checkpoint in it')
   flags.add_argument('target', help='the .npz file to write')
   flags = flags.parse_args()
   if not flags.target.endswith('.npz'):
     raise errors.UserError(f'{flags.target!r} does not end with .npz, the only format written so far')
-  from vit_jax import weights
-  flat = weights.read(flags.source).flat
-  weights.export(flags.target, flat)
-  print(f'wrote {len(flat)} arrays to {flags.target}')
+  from vit_jax import trees, weights
+  model, params, _ = weights.load(flags.source, verbose=False)
+  weights.export(flags.target, model, params)
+  print(f'wrote {trees.count(params):,} parameters to {flags.target}')
 
 
 if __name__ == '__main__':

@@ -126,7 +126,7 @@ def positions(classifier, config: dict) -> list:
     if source.grid and weights.POSITIONS in source.flat:
       before = source.flat[weights.POSITIONS][:, source.grid.positions:], source.grid.size
       text = 'the weights this run started from'
-      interpolated = resample(before[0], before[1], grid.size, 0, source.resampling)
+      interpolated = resample(before[0], before[1], grid.size, 0, source.table.resampling)
   if text == 'this run':
     larger = tuple(2 * n for n in grid.size)
     interpolated = resample(after, grid.size, larger, 0)

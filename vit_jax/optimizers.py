@@ -30,15 +30,15 @@ def adam(b1: float = .9, b2: float = .999, eps: float = 1e-8, momentum_dtype: st
 OPTIMIZERS = dict(sgd=(sgd, 0.), adam=(adam, 0.), adamw=(adam, .01))
 
 
-def matching(params, patterns: str | Sequence[str]):
+def matching(params, patterns: str | Sequence[str], strict: bool = True):
   """Returns the tree of booleans: does a parameter's path match one of the patterns in full?
 
   Raises:
-    UserError: when a pattern matches no parameter.
+    UserError: when a pattern matches no parameter, if `strict`.
   """
   patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
   names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-  for pattern in patterns:
+  for pattern in patterns if strict else ():
     if not any(re.fullmatch(pattern, name) for name in names):
       raise UserError(f'the pattern {pattern!r} matches no parameter; paths look like {names[0]!r}')
   return jax.tree_util.tree_map_with_path(
@@ -75,7 +75,8 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None, deca
   if clip_norm:
     chain.insert(0, optax.clip_by_global_norm(clip_norm))
   if weight_decay:
-    chain.append(optax.add_decayed_weights(weight_decay, lambda p: matching(p, decay)))
+    matching(params, decay)  # complains; the mask itself may see the parameters that are not frozen
+    chain.append(optax.add_decayed_weights(weight_decay, lambda p: matching(p, decay, strict=False)))
   optimizer = optax.chain(*chain, optax.scale_by_learning_rate(schedule))
   if not freeze:
     return optimizer

@@ -96,11 +96,12 @@ def spec(path: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> tuple[P
     rules: the first match counts.
     mesh: gives the sizes of the axes.
   """
+  path = f'/{path}'  # patterns begin with '.*/': a parameter may also stand at the root
   rule = next(s for pattern, s in rules if re.fullmatch(pattern, path))
   axes = ((None,) if STACKED.match(path) and rule else ()) + tuple(rule)
   if len(axes) > len(shape):  # factored optimizer slots have fewer axes than their parameter
     return P(), []
-  undivided = [f'{path} axis {i} of {n} by {a}={mesh.shape[a]}'
+  undivided = [f'{path[1:]} axis {i} of {n} by {a}={mesh.shape[a]}'
                for i, (n, a) in enumerate(zip(shape, axes)) if a and n % mesh.shape[a]]
   return P(*(a if a and n % mesh.shape[a] == 0 else None for n, a in zip(shape, axes))), undivided
 

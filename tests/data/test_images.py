@@ -54,7 +54,6 @@ def test_sixteen_bits_are_scaled_and_not_clipped(opened):
     np.testing.assert_array_equal(opened(Image.fromarray(deep), channels=channels), want)
 
 
-@pytest.mark.xfail(strict=True, reason='the range is guessed from the values: dark becomes bright')
 def test_a_dark_sixteen_bit_image_stays_dark(opened):
   assert opened(Image.fromarray(np.uint16(GRAY))).max() <= 1
 

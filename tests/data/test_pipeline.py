@@ -206,7 +206,6 @@ def test_what_cannot_be_used_is_told_before_any_work(options, said):
     build(**options)
 
 
-@pytest.mark.xfail(strict=True, reason='a part of a few examples may be empty, and nothing says so')
 def test_a_part_without_examples_is_told(folder):
   with pytest.raises(UserError):
     build(source=folder, batch_size=2, test='test[:5%]')

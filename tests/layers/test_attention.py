@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.layers.attention import Attention, attention_weights
+from vit_jax.layers.attention import Attention, attend, attention_weights
 
 BATCH, QUERIES, KEYS, WIDTH, HEADS = 2, 3, 5, 8, 2
 
@@ -111,7 +111,42 @@ def test_nothing_is_sown_when_not_asked(tokens):
 def test_dropout_of_weights_only_in_training(tokens):
   module = Attention(HEADS, dropout_rate=.5)
   params = random_params(module, *tokens)
-  run = lambda train: module.apply(
-      {'params': params}, *tokens, train, rngs={'dropout': jax.random.key(0)})
-  np.testing.assert_array_equal(run(False), Attention(HEADS).apply({'params': params}, *tokens))
+  run = lambda train: jax.jit(lambda: module.apply(
+      {'params': params}, *tokens, train, rngs={'dropout': jax.random.key(0)}))()
+  plain = Attention(HEADS).apply({'params': params}, *tokens)
+  np.testing.assert_allclose(run(False), plain, atol=1e-4)
   assert not np.allclose(run(True), run(False))
+
+
+@pytest.mark.parametrize('dtype, atol', [('float32', 1e-5), ('bfloat16', .05)])
+def test_outputs_and_gradients_are_those_of_plain_differentiation(dtype, atol):
+  """The fused form has a gradient of its own; that of the sown form is JAX's."""
+  rng = np.random.default_rng(0)
+  args = [jnp.asarray(rng.normal(size=(2, 2, n, 4)), dtype) for n in (3, 5, 5)]
+  weight = jnp.asarray(rng.normal(size=(2, 2, 3, 4)), jnp.float32)
+
+  def plain(query, key, value):
+    return jnp.einsum('bhqk,bhkd->bhqd', attention_weights(query, key), value.astype(jnp.float32))
+
+  def both(function):
+    loss = lambda *args: jnp.sum(function(*args).astype(jnp.float32) * weight)
+    return function(*args), *jax.grad(loss, argnums=(0, 1, 2))(*args)
+
+  with jax.default_matmul_precision('highest'):
+    got, want = jax.jit(lambda: both(attend))(), jax.jit(lambda: both(plain))()
+  for a, b in zip(got, want, strict=True):
+    assert a.dtype == jnp.dtype(dtype)
+    np.testing.assert_allclose(np.float32(a), np.float32(b), atol=atol)
+
+
+def test_the_gradient_is_finite_for_large_scores():
+  x = 100. * jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 4, 8)), jnp.float32)
+  grads = jax.jit(jax.grad(lambda q, k, v: attend(q, k, v).sum(), argnums=(0, 1, 2)))(x, x, x)
+  assert all(np.isfinite(g).all() for g in grads)
+
+
+def test_capturing_the_weights_changes_no_output(tokens):
+  module = Attention(HEADS, qk_norm=True)
+  params = random_params(module, *tokens)
+  sown, _ = module.apply({'params': params}, *tokens, mutable=['intermediates'])
+  np.testing.assert_allclose(module.apply({'params': params}, *tokens), sown, atol=1e-5)

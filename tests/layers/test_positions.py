@@ -88,11 +88,9 @@ def test_sincos_needs_a_width_that_four_divides():
 
 
 def test_square_grids():
-  assert positions.square_grid(197, 1) == (14, 14)
-  assert positions.square_grid(196, 0) == (14, 14)
-  with pytest.raises(UserError, match='table of 196 entries is no square grid behind 1 class tok'):
-    positions.square_grid(196, 1)
-  assert not positions.is_square(0) and positions.is_square(1) and not positions.is_square(-4)
+  assert positions.square_grid(196) == (14, 14)
+  with pytest.raises(UserError, match='195 patches .*not square; give the image size'):
+    positions.square_grid(195)
 
 
 def test_a_learned_table_is_added_to_every_example():

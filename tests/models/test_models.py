@@ -1,5 +1,7 @@
 """Every named model keeps the contract."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def test_named_model(name):
   shapes = weights.init_shapes(model, variant.image_size, 3)
   assert trees.count(shapes) == variant.parameters
   _check_features(name)
-  _check_gradients(name)
+  _check_gradients(models.create_model(name, **SHRUNKEN))
 
 
 def _check_features(name):
@@ -50,9 +52,9 @@ def _check_features(name):
       assert (m.shape[1] * step[0], m.shape[2] * step[1]) == (height, width)
 
 
-def _check_gradients(name):
+@functools.cache  # shrunken, many differ by nothing
+def _check_gradients(model):
   """A shrunken one computes finite logits and gradients that reach every parameter."""
-  model = models.create_model(name, **SHRUNKEN)
   size = (model.patch[0], 2 * model.patch[1])
   params, image = tiny.params(model, size), tiny.images(size, batch=2)
   def loss(params):

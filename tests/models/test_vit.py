@@ -138,7 +138,8 @@ def test_the_two_gelu_forms_and_epsilons_are_used(plain):
 
 
 @pytest.mark.parametrize('options', [
-    dict(), dict(pool='attention', qk_norm=True), dict(remat='full')])
+    dict(), pytest.param(dict(pool='attention', qk_norm=True, remat='full'),
+                         marks=pytest.mark.slow)])
 def test_scanned_equals_unrolled_in_outputs_and_gradients(options):
   unrolled, scanned = tiny.vit(**options), tiny.vit(scan=True, **options)
   params = tiny.params(unrolled)
@@ -152,6 +153,7 @@ def test_scanned_equals_unrolled_in_outputs_and_gradients(options):
     np.testing.assert_allclose(back[path], grad, atol=1e-5, rtol=1e-3, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('remat', ['full', 'dots'])
 @pytest.mark.parametrize('scan', [False, True])
 def test_remat_changes_nothing_not_even_dropout(remat, scan):

@@ -16,7 +16,8 @@ def fitted(source_model, source_size, model, size, channels=(3, 3), **options):
   """Returns (parameters of the source, arrays fitted to the model, report)."""
   params = tiny.params(source_model, source_size, channels[0])
   shapes = trees.flatten(weights.init_shapes(model, size, channels[1]))
-  flat, report = fit(trees.flatten(params), shapes, new=weights.model_grid(model, size), **options)
+  flat, report = fit(trees.flatten(params), shapes, new=weights.model_grid(model, size),
+                     class_position=source_model.class_position, **options)
   return params, flat, report
 
 
@@ -143,17 +144,18 @@ def test_fitted_arrays_have_the_type_of_the_model():
   assert {v.dtype for v in flat.values()} == {np.dtype('float32')}
 
 
-@pytest.mark.parametrize('length, tokens, hint, want', [
-    (197, 1, None, Grid((14, 14), 1, 1)), (196, 1, None, Grid((14, 14), 1, 0)),
-    (196, 0, None, Grid((14, 14), 0, 0)), (289, 1, Grid((12, 24)), Grid((12, 24), 1, 1)),
-    (288, 1, Grid((12, 24), 1, 0), Grid((12, 24), 1, 0)),
+@pytest.mark.parametrize('length, tokens, own, hint, want', [
+    (197, 1, True, None, Grid((14, 14), 1, 1)), (196, 1, False, None, Grid((14, 14), 1, 0)),
+    (196, 0, True, None, Grid((14, 14), 0, 0)), (289, 1, True, Grid((12, 24)), Grid((12, 24), 1, 1)),
+    (288, 1, False, Grid((12, 24), 1, 0), Grid((12, 24), 1, 0)),
+    (196, 1, False, Grid((13, 15)), Grid((14, 14), 1, 0)),  # the format knows: no class entry
 ])
-def test_the_grid_of_a_table(length, tokens, hint, want):
+def test_the_grid_of_a_table(length, tokens, own, hint, want):
   flat = {POSITIONS: np.zeros((1, length, 4)), **({'cls': 0} if tokens else {})}
-  assert guess_grid(flat, hint) == want
+  assert guess_grid(flat, own, hint) == want
 
 
 def test_a_table_of_no_square_asks_for_its_size():
-  with pytest.raises(UserError, match='52 entries .*not square; give the image size'):
-    guess_grid({POSITIONS: np.zeros((1, 52, 4)), 'cls': np.zeros(1)}, Grid((5, 5)))
-  assert guess_grid({'cls': 0}) is None
+  with pytest.raises(UserError, match='51 patches .*not square; give the image size'):
+    guess_grid({POSITIONS: np.zeros((1, 52, 4)), 'cls': np.zeros(1)}, True, Grid((5, 5)))
+  assert guess_grid({'cls': 0}, True) is None

@@ -64,7 +64,8 @@ def inception(image, size, rng, resample, min_area: float = .05, max_aspect: flo
 def _largest(image_size, size):
   """Returns the largest (width, height) of the shape of `size` within an image."""
   scale = min(image_size[0] / size[0], image_size[1] / size[1])
-  return size[0] * scale, size[1] * scale
+  # min: the product may exceed the image by a rounding error, which Pillow refuses.
+  return min(size[0] * scale, image_size[0]), min(size[1] * scale, image_size[1])
 
 
 CROPS = dict(squash=squash, center=center, random=random, inception=inception)

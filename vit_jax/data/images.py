@@ -33,15 +33,22 @@ def open_image(path: str, channels: int) -> Image.Image:
 
 def convert(image: Image.Image, channels: int) -> Image.Image:
   """Returns an image of any mode as RGB or grayscale, 8 bits a channel."""
-  if image.mode.startswith(('I', 'F')):  # 16-bit and float files; Pillow would clip at 255
+  if image.mode.startswith(('I', 'F')):  # 16 or 32 bits, or float; Pillow would clip at 255
     values = np.asarray(image, np.float64)
-    top = 255. if values.max(initial=0.) <= 255. else 65535.
-    image = Image.fromarray(np.uint8(np.clip(values / top, 0., 1.) * 255. + .5))
+    image = Image.fromarray(np.uint8(np.clip(values / _white(image.mode, values), 0., 1.) * 255. + .5))
   if image.has_transparency_data:
     image = image.convert('RGBA')
     paper = Image.new('RGBA', image.size, 'white')
     image = Image.alpha_composite(paper, image)
   return image.convert('L' if channels == 1 else 'RGB')
+
+
+def _white(mode: str, values: np.ndarray) -> float:
+  """Returns the value of white: 65535 in 16-bit files; in wider ones the least usual that fits."""
+  if mode.startswith('I;16'):
+    return 65535.
+  top = values.max(initial=0.)
+  return next((white for white in (1., 255., 65535.) if top <= white), top)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -24,6 +24,9 @@ from vit_jax.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
 
+# Apart from each other: NumPy pads a seed with zeros, so (seed, 3) and (seed, 3, 0) are the same.
+ORDER, CROP = 1, 2
+
 AHEAD = 4  # batches that are read before they are asked for
 
 
@@ -121,7 +124,7 @@ class Train:
     out = np.empty(size, np.int64)
     for epoch in np.unique(at // n):
       if self._order[0] != epoch:
-        self._order = epoch, np.random.default_rng((self._seed, int(epoch))).permutation(n)
+        self._order = epoch, np.random.default_rng((self._seed, ORDER, int(epoch))).permutation(n)
       rows = at // n == epoch
       out[rows] = self._order[1][at[rows] % n]
     return out
@@ -130,7 +133,7 @@ class Train:
     """Yields (step, batch) from `step` up to, not including, `last`; reads ahead meanwhile."""
     waiting = collections.deque()
     for ahead in range(step, last):
-      rng_of = lambda row, s=ahead: np.random.default_rng((self._seed, s, row))
+      rng_of = lambda row, s=ahead: np.random.default_rng((self._seed, CROP, s, row))
       waiting.append((ahead, self._batches.start(self.indices(ahead), rng_of)))
       if len(waiting) > AHEAD:
         number, started = waiting.popleft()
@@ -190,6 +193,10 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   sharding.check_batch(config.batch_size, mesh)
   source = open_source(config.source, config.train, config.channels)
   train, test = source.split(config.train), source.split(config.test)
+  for key, split in (('train', train), ('test', test)):
+    if not len(split):
+      raise UserError(f'data.{key}={config[key]!r} of {config.source} holds no example; give it a '
+                      'larger part')
   size = tuple(config.resolution)
   shape = (*size, source.channels)
   info = Info(source.name, source.classes, source.channels, size, len(train), len(test),

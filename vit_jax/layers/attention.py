@@ -23,7 +23,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
   """Returns softmax(q k / sqrt(d)) v, `[batch, heads, queries, head_dim]`.
 
   The gradient keeps the logarithm of each row's sum instead of the weights, and computes the
-  weights again (FlashAttention, arXiv:2205.14135, section 3.1).
+  weights again (FlashAttention, arXiv:2205.14135, section 3.1). So there is no forward-mode and no
+  second derivative.
 
   Args:
     query: `[batch, heads, queries, head_dim]`.

@@ -51,21 +51,17 @@ def corner_aligned_linear(table: np.ndarray, grid: tuple[int, int]) -> np.ndarra
 RESAMPLING = dict(corner_aligned_linear=corner_aligned_linear)
 
 
-def is_square(number: int) -> bool:
-  """Tells whether a number is a square."""
-  return number > 0 and math.isqrt(number) ** 2 == number
-
-
-def square_grid(length: int, num_prefix: int) -> tuple[int, int]:
-  """Returns the square grid of a table with `length` entries, `num_prefix` of them for tokens.
+def square_grid(entries: int) -> tuple[int, int]:
+  """Returns the (height, width) of a square grid with so many patches.
 
   Raises:
-    UserError: when the rest is no square.
+    UserError: when that is no square.
   """
-  if not is_square(length - num_prefix):
-    raise UserError(f'a position table of {length} entries is no square grid behind {num_prefix} '
-                    'class tokens; say which grid it has')
-  return (math.isqrt(length - num_prefix),) * 2
+  side = math.isqrt(entries)
+  if side * side != entries:
+    raise UserError(f'a position table for {entries} patches belongs to an image that is not square; '
+                    'give the image size that it was trained at')
+  return side, side
 
 
 def resample(table: np.ndarray, old_grid: tuple[int, int], grid: tuple[int, int],

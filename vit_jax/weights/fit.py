@@ -38,30 +38,31 @@ class Grid:
   positions: int = 1
 
 
-def guess_grid(flat: Mapping[str, np.ndarray], hint: Grid | None = None) -> Grid | None:
+def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool, hint: Grid | None = None
+               ) -> Grid | None:
   """Returns the grid of the weights' position table; None where there is no table.
 
   Args:
     flat: our paths.
-    hint: taken where the table has just its number of entries; otherwise the grid is square.
+    class_position: whether the format keeps an entry for the class token in the table.
+    hint: taken where the table has just its number of patches; otherwise the grid is square.
 
   Raises:
     UserError: when it is neither.
   """
   if POSITIONS not in flat:
     return None
-  tokens, length = int('cls' in flat), flat[POSITIONS].shape[1]
-  for own in range(tokens, -1, -1):  # with an entry for the class token, or without
-    if hint and hint.size[0] * hint.size[1] == length - own:
-      return Grid(hint.size, tokens, own)
-    if positions.is_square(length - own):
-      return Grid(positions.square_grid(length, own), tokens, own)
-  raise UserError(f'the position table of {length} entries belongs to an image that is not square; '
-                  'give the image size it was trained at')
+  tokens = int('cls' in flat)
+  own = tokens * class_position
+  patches = flat[POSITIONS].shape[1] - own
+  if hint and hint.size[0] * hint.size[1] == patches:
+    return Grid(hint.size, tokens, own)
+  return Grid(positions.square_grid(patches), tokens, own)
 
 
 def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
-        new: Grid, old: Grid | None = None, resampling: str = 'corner_aligned_linear',
+        new: Grid, old: Grid | None = None, class_position: bool = True,
+        resampling: str = 'corner_aligned_linear',
         reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
   """Makes weights fit a model of another resolution, head or number of channels.
 
@@ -70,6 +71,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     target: shapes of the model's parameters, likewise.
     new: the model's grid.
     old: the grid that the source's position table was made for; None: as `guess_grid` tells.
+    class_position: as `guess_grid` has it.
     resampling: rule for the position table, one of `positions.RESAMPLING`.
     reset_head: start the head anew even where it would fit.
 
@@ -82,7 +84,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   """
   source, report = dict(source), Report()
   if POSITIONS in source and POSITIONS in target:
-    old = old or guess_grid(source, new)
+    old = old or guess_grid(source, class_position, new)
     _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
   out, missing, misshapen = {}, [], []
   for path, want in target.items():

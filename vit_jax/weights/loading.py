@@ -15,14 +15,14 @@ from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.weights import npz, vit
 from vit_jax.weights.fit import Grid, Report, fit, guess_grid
-from vit_jax.weights.table import to_ours, to_theirs
+from vit_jax.weights.table import Table, to_ours, to_theirs
 
 
 class Source(NamedTuple):
   """Weights before they are fitted to a model."""
   flat: trees.Flat            # our paths, layers one by one
   grid: Grid | None           # of the position table; None: not known
-  resampling: str             # rule of the code base they come from
+  table: Table                # the format they come from, with its rule for resampling
   classes: tuple[str, ...]    # of a run; () for a published file
 
 
@@ -43,13 +43,13 @@ def read(path: str) -> Source:
     workdir, folder = checkpoint.find(path)
     flat = trees.unstack(checkpoint.read_params(folder))
     model, info = run_model(workdir), Info.load(workdir)
-    return Source(flat, model_grid(model, info.image_size), 'corner_aligned_linear', info.classes)
+    return Source(flat, model_grid(model, info.image_size), vit.GOOGLE, info.classes)
   if not os.path.exists(path):
     raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
   arrays = vit.parameters(npz.read(path))
   table = vit.guess_table(arrays)
   flat = to_ours(table, arrays)
-  return Source(flat, None, table.resampling, ())
+  return Source(flat, None, table, ())
 
 
 def run_config(workdir: str) -> dict:
@@ -118,14 +118,19 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
     model = run_model(workdir, **overrides) if path is None else models.create_model(
         name, **{'num_classes': info.num_classes, **overrides})
   else:
-    grid = guess_grid(source.flat, size and Grid(_patches(size, source.flat)))
+    grid = guess_grid(source.flat, source.table.class_position,
+                      size and Grid(_patches(size, source.flat)))
     info = _published_info(name, source.flat, grid)
     model = models.create_model(name, **{**_fields(source.flat, grid), **overrides})
     source = source._replace(grid=grid)
+    patch = source.flat['embedding/kernel'].shape[:2]
+    if patch != model.patch:
+      raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
+                      'to'.format(path, *patch, name, *model.patch))
   size, channels = size or info.image_size, channels or info.channels
   shapes = init_shapes(model, size, channels)
   flat, report = fit(source.flat, trees.unstack(trees.flatten(shapes)), old=source.grid,
-                     new=model_grid(model, size), resampling=source.resampling)
+                     new=model_grid(model, size), resampling=source.table.resampling)
   if verbose:
     print('\n'.join(report.lines()))
   classes = info.classes if model.num_classes in (None, info.num_classes) else tuple(
@@ -203,7 +208,8 @@ def initialize(model: nn.Module, params, info: Info, path: str, *, reset_head: b
   other_classes = bool(source.classes) and source.classes != info.classes
   loaded, report = fit(
       source.flat, trees.unstack(shapes), old=source.grid, new=model_grid(model, info.image_size),
-      resampling=source.resampling, reset_head=reset_head or other_classes)
+      class_position=source.table.class_position, resampling=source.table.resampling,
+      reset_head=reset_head or other_classes)
   loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
   placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
   return trees.unflatten(placed), report
@@ -227,15 +233,23 @@ def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
   return jax.make_array_from_callback(array.shape, placed.sharding, lambda index: array[index])
 
 
-def export(path: str, params) -> None:
+def export(path: str, model: nn.Module, params) -> None:
   """Writes parameters as a published `.npz` file: vision_transformer's names, or big_vision's for
   what those have no name for (attention pooling, positions without the class token).
 
   Args:
     path: ends with `.npz`.
-    params: tree, or flat dict of paths; layers stacked or one by one.
+    model: that the parameters belong to.
+    params: tree, layers stacked or one by one.
+
+  Raises:
+    UserError: for attention pooling beside a class token with a position, which neither can say.
   """
   flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(params)).items()}
-  grid = guess_grid(flat) if 'cls' in flat else None
-  new = 'MAPHead_0/probe' in flat or (grid is not None and not grid.positions)
-  npz.write(path, to_theirs(vit.BIG_VISION if new else vit.GOOGLE, flat))
+  with_position = model.num_prefix and model.class_position
+  if model.pool == 'attention' and with_position:
+    raise UserError('no published format has attention pooling beside a class token with a position; '
+                    'train with class_token=False')
+  new = model.pool == 'attention' or (model.num_prefix and not with_position)
+  table = vit.BIG_VISION if new else vit.GOOGLE
+  npz.write(path, to_theirs(table, flat))

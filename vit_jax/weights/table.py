@@ -24,10 +24,12 @@ class Table:
     name: of the format.
     rows: of which the first whose pattern fits a name counts.
     resampling: the rule by which its code base resamples position tables.
+    class_position: whether the position table has an entry for the class token, if there is one.
   """
   name: str
   rows: tuple[Row, ...]
   resampling: str = 'corner_aligned_linear'
+  class_position: bool = True
 
 
 def _translate(name: str, source: str, target: str) -> str | None:

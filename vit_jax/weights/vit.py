@@ -42,7 +42,7 @@ BIG_VISION = Table('big_vision', (
     Row('MAPHead_0/probe', 'MAPHead_0/probe'),
     Row('MAPHead_0/{module}/{leaf}', 'MAPHead_0/{module}/{leaf}'),
     Row('MAPHead_0/{module}/{part}/{leaf}', 'MAPHead_0/{module}/{part}/{leaf}'),
-))
+), class_position=False)
 
 TABLES = {table.name: table for table in (GOOGLE, BIG_VISION)}
 

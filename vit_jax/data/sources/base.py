@@ -52,7 +52,7 @@ def parse_split(text: str) -> tuple[str, float, float]:
   Raises:
     UserError: for another form or an empty part.
   """
-  match = re.fullmatch(r'([^\[\]]*)(?:\[(?:([\d.]+)%)?:(?:([\d.]+)%)?\])?', text)
+  match = re.fullmatch(r'([^\[\]]*)(?:\[(?:(\d+\.?\d*)%)?:(?:(\d+\.?\d*)%)?\])?', text)
   if not match:
     raise UserError(f'split {text!r} is not of the form train, train[:90%] or train[90%:]')
   low, high = float(match[2] or 0) / 100., float(match[3] or 100) / 100.
