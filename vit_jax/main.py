@@ -115,7 +115,8 @@ def conclude(config, workdir: str, results: dict) -> None:
   print()
   for key, value in results.items():
     print(f'{key:32} {value}')
-  print(f'\nEverything lies in {workdir}: results.json, metrics.jsonl, checkpoints, info.json')
+  print(f'\nEverything lies in {workdir}: results.json, metrics.jsonl, parameters.txt, '
+        'info.json, checkpoints and TensorBoard events')
   if config.explore:
     from vit_jax import explore
     page = explore.explore(workdir, count=config.explore)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from clu import parameter_overview
 import jax
 from jax.experimental import multihost_utils
 
@@ -82,6 +83,12 @@ class Run:
     if jax.process_index() == 0:
       from tensorboardX import SummaryWriter  # here: it imports protobuf
       self._writer = SummaryWriter(workdir, write_to_disk=True)
+
+  def list_parameters(self, params) -> None:
+    """Writes the table of all parameters, their shapes and types to `parameters.txt`."""
+    if jax.process_index() == 0:
+      with open(os.path.join(self.workdir, 'parameters.txt'), 'w') as file:
+        file.write(parameter_overview.get_parameter_overview(params, include_stats=False) + '\n')
 
   def say(self, text: str) -> None:
     """Prints a line, from the first process alone."""

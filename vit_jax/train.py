@@ -87,6 +87,7 @@ def train(config, workdir: str) -> dict:
     run = Run(workdir, config, data.info, steps, task.best)
     for line in [describe(data, state, mesh, steps, config), *said]:
       run.say(line)
+    run.list_parameters(state.params)
     try:
       return _loop(config, run, data, task, run.restore(state), optimizer, schedule)
     finally:
