@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 
-CASES = (('vit_b16', 'vit_base_patch16_224', 224, 256), ('vit_l16', 'vit_large_patch16_384', 384, 64))
+CASES = (('vit_b16', 'vit_base_patch16_224', 224, 256),
+         ('vit_l16', 'vit_large_patch16_384', 384, 64))
 TURNS, WARM, STEPS = 3, 5, 20
 
 
@@ -109,8 +110,8 @@ def main() -> None:
   import vit_jax
   from benchmarks import flops
   rate = child('matrix')
-  print(f'matrix products: {rate / 1e12:.0f} TFLOP/s\n\n| model | batch | vit_jax, images/s | share '
-        '| timm compiled, images/s | share | ours / timm |\n|---|---|---|---|---|---|---|')
+  print(f'matrix products: {rate / 1e12:.0f} TFLOP/s\n\n| model | batch | vit_jax, images/s | '
+        'share | timm compiled, images/s | share | ours / timm |\n|---|---|---|---|---|---|---|')
   for name, theirs, size, batch in CASES:
     seconds = [(child('ours', name, size, batch), child('timm', theirs, size, batch))
                for _ in range(TURNS)]

@@ -23,7 +23,7 @@ WRONG = 'Transformer/encoderblock_5/MlpBlock_0/Dense_1/kernel'  # changed for th
 def load(folder: str, size: str, **overrides):
   """Returns (Loaded, inputs) of what the other side wrote."""
   loaded = vit_jax.load(f'vit_{size}16', os.path.join(folder, 'published.npz'), gelu='erf',
-                        position='learned', verbose=False, **overrides)
+                        verbose=False, **overrides)
   with np.load(os.path.join(folder, 'inputs.npz')) as file:
     return loaded, dict(file)
 

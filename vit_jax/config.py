@@ -214,7 +214,8 @@ def _items(key: str, text: str, value, old) -> list:
   kind = dict if issubclass(kind, ConfigDict) else kind
   items = [float(i) if kind is float and type(i) is int else i for i in items]
   if any(not isinstance(item, kind) for item in items):
-    raise UserError(f'config key {key!r} takes a sequence of {kind.__name__} (now {old!r}), not {text!r}')
+    raise UserError(f'config key {key!r} takes a sequence of {kind.__name__} (now {old!r}), not '
+                    f'{text!r}')
   return items
 
 
