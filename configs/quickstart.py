@@ -18,8 +18,8 @@ from vit_jax import config
 def get_config(arg=None):
   a = config.arguments(arg, smoke=False)
   c = ConfigDict()
-  c.stages = [_stage('pretraining', (16, 16), epochs=2. if a.smoke else 90., peak=2e-3),
-              _stage('finetuning', (24, 24), epochs=1. if a.smoke else 20., peak=5e-4)]
+  c.stages = [_stage('pretraining', (16, 16), epochs=2. if a.smoke else 30., peak=3e-3),
+              _stage('finetuning', (24, 24), epochs=2. if a.smoke else 40., peak=2e-3)]
   c.explore = 30
   return c
 
@@ -30,10 +30,11 @@ def _stage(name, resolution, epochs, peak):
   c.total_epochs = epochs
   c.task = dict(name='vit_jax.tasks.classification.Classification', loss='softmax',
                 label_smoothing=.1)
-  c.model = dict(name='vit_ti16', patch_size=4, width=96, depth=4, num_heads=4, mlp_dim=192)
+  c.model = dict(name='vit_ti16', patch_size=4, width=96, depth=4, num_heads=4, mlp_dim=192,
+                 pool='mean')
   c.data = config.image_data('digits', resolution, batch_size=64)
-  c.data.augment = [dict(name='affine', degrees=12., translate=.1, scale=.15, shear=.1)]
+  c.data.augment = [dict(name='affine', degrees=12., translate=.1, scale=.2, shear=.1)]
   c.data.interpolation = 'bicubic'
   c.optimizer = dict(name='adamw', weight_decay=.05, clip_norm=1.)
-  c.schedule = dict(name='cosine', peak=peak, warmup_steps=20)
+  c.schedule = dict(name='cosine', peak=peak, warmup_steps=40 if epochs < 10. else 100)
   return c
