@@ -8,7 +8,7 @@ quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt

@@ -14,10 +14,13 @@ os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '')
                            # Tests compile much and compute little.
                            + ' --xla_backend_optimization_level=0').strip()
 
-# Tests compile the same small programs many times, also in processes of their own.
-os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='vit_jax_tests_')
+# Tests compile the same small programs many times, also in processes of their own and in the workers
+# of pytest-xdist, which inherit the folder from the process that made it.
+if 'VIT_JAX_TEST_CACHE' not in os.environ:
+  os.environ['VIT_JAX_TEST_CACHE'] = tempfile.mkdtemp(prefix='vit_jax_tests_')
+  atexit.register(shutil.rmtree, os.environ['VIT_JAX_TEST_CACHE'], ignore_errors=True)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ['VIT_JAX_TEST_CACHE']
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '.1'
-atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
