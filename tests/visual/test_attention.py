@@ -1,3 +1,5 @@
+"""Attention distance and rollout against their closed forms."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Confusion matrices count every example once; mistakes come worst first."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Metrics are read back, from runs that were killed and resumed too."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Principal components recover the subspace of a kernel of known rank."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The page is one self-contained file, and all text in it is escaped."""
+
 import base64
 import io
 import re

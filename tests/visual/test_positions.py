@@ -1,3 +1,5 @@
+"""Cosine similarities of position embeddings."""
+
 import numpy as np
 import pytest
 
