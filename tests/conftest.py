@@ -22,9 +22,9 @@ if 'VIT_JAX_TEST_CACHE' not in os.environ:
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ['VIT_JAX_TEST_CACHE']
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '.1'
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import numpy as np
+import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
