@@ -177,7 +177,8 @@ class Run:
     """Logs the measures of an evaluation; the next checkpoint carries them."""
     self.write(step, measures)
     self._measures = {k: float(v) for k, v in measures.items()}
-    self.say(f'step {step}  ' + '  '.join(f'{k} {v:.4g}' for k, v in measures.items()))
+    self.say(f'step {step}  ' + '  '.join(
+        f'{k} {v if isinstance(v, int) else format(v, ".4g")}' for k, v in measures.items()))
     self._clock = time.monotonic()
 
   def save(self, step: int, state) -> None:
