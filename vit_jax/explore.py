@@ -169,8 +169,8 @@ def mistakes(classifier, split) -> list:
   from vit_jax.visual import charts, galleries
   from vit_jax.visual.confusion import confusion_matrix, worst_mistakes
   from vit_jax.visual.page import Picture, Section
-  batch = np.stack([classifier.cut(split.read(i)) for i in range(len(split))])
-  probabilities = classifier.probabilities(batch)
+  read = lambda i: classifier.cut(split.read(int(i)))
+  probabilities = classifier.probabilities(read, len(split))
   classes = classifier.info.classes
   matrix = confusion_matrix(split.labels, probabilities.argmax(axis=1), len(classes))
   worst = worst_mistakes(split.labels, probabilities, 20)
@@ -180,7 +180,7 @@ def mistakes(classifier, split) -> list:
                       [Picture(charts.draw_confusion(matrix, classes), 'rows: truth')])]
   if len(worst):
     sections.append(Section('Worst mistakes', 'The most confident wrong predictions.', [Picture(
-        galleries.draw_mistakes([batch[i] for i in worst], split.labels[worst],
+        galleries.draw_mistakes([read(i) for i in worst], split.labels[worst],
                                 probabilities[worst], classes), 'true class, predicted class')]))
   return sections
 

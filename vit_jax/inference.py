@@ -1,7 +1,8 @@
 """A trained classifier at work: files in, probabilities and attention maps out."""
 
-from collections.abc import Sequence
+import concurrent.futures
 import os
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -81,10 +82,20 @@ class Classifier:
                                 mutable=['intermediates'])
     return {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
 
-  def probabilities(self, batch: np.ndarray) -> np.ndarray:
-    """Returns float32 `[images, classes]` for uint8 `[images, height, width, channels]`."""
-    parts = [self._padded(batch[i:i + BATCH]) for i in range(0, len(batch), BATCH)]
-    return np.concatenate([np.asarray(self._predict(self.params, part))[:n] for part, n in parts])
+  def probabilities(self, read: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    """Returns float32 `[count, classes]`; holds one batch of images at a time.
+
+    Args:
+      read: returns image i, uint8 `[height, width, channels]`; called in threads.
+      count: number of images.
+    """
+    out = []
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      for start in range(0, count, BATCH):
+        images_read = list(pool.map(read, range(start, min(start + BATCH, count))))
+        part, length = self._padded(np.stack(images_read))
+        out.append(np.asarray(self._predict(self.params, part))[:length])
+    return np.concatenate(out)
 
   def _padded(self, part):
     """Returns a part of one fixed size, so that one program serves all, and its true length."""

@@ -7,10 +7,13 @@
 
 import argparse
 import json
+import sys
 
 import numpy as np
 
 from vit_jax import errors
+
+DRAWN = 60  # images that a picture shows at most
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,16 +55,19 @@ def main() -> None:
   compilation.enable_cache()
   classifier = inference.Classifier.load(flags.checkpoint, flags.model)
   names = inference.image_paths(flags.paths)
-  batch = np.stack([classifier.prepare(name) for name in names])
-  probabilities = classifier.probabilities(batch)
+  probabilities = classifier.probabilities(lambda i: classifier.prepare(names[i]), len(names))
   classes = classifier.info.classes
   found = records(names, probabilities, classes, flags.top)
   print(json.dumps(found, indent=1) if flags.json else table(found))
   if flags.out:
     from vit_jax.visual import galleries
     from vit_jax.visual.page import save_figure
-    save_figure(galleries.draw_predictions(list(batch), probabilities, classes, flags.top,
-                                           names=names), flags.out)
+    shown = names[:DRAWN]
+    save_figure(galleries.draw_predictions([classifier.prepare(name) for name in shown],
+                                           probabilities[:DRAWN], classes, flags.top, names=shown),
+                flags.out)
+    if names[DRAWN:]:
+      print(f'{flags.out} shows the first {DRAWN} of {len(names)} images', file=sys.stderr)
 
 
 if __name__ == '__main__':
