@@ -198,6 +198,9 @@ def jax_schedules(golden: Golden) -> dict[str, np.ndarray]:
         ('warmup_steps', 'warmup_steps'), ('cooldown_steps', 'cooldown_steps'),
         ('timescale', 'timescale'), ('shift', 'shift'), ('power', 'power'),
         ('steps', 'boundaries'), ('mults', 'factors')) if theirs in spec}
+    if 'boundaries' in options:  # theirs count from the start, ours from the end of the warm-up
+      warmup = options.get('warmup_steps', 0)
+      options['boundaries'] = [b - warmup for b in options['boundaries']]
     if kind == 'linear' or kind == 'polynomial':
       options['end'] = spec.get('linear_end', spec.get(
           'end', 1e-5 if spec['kind'] == 'vit_jax' else 0.))

@@ -85,3 +85,9 @@ def test_unknown_names_and_options():
 def test_a_warm_up_as_long_as_the_run_is_refused_with_a_remedy(warmup):
   with pytest.raises(UserError, match=f'{warmup} is not below the 100 .*schedule.warmup_steps=10'):
     schedules.make('cosine', peak=1., total_steps=100, warmup_steps=warmup)
+
+
+def test_a_shifted_rsqrt_does_not_jump_at_the_end_of_its_warm_up():
+  rate = schedules.make('rsqrt', peak=1., total_steps=1000, warmup_steps=100, timescale=50., shift=150.)
+  assert rate(100) == pytest.approx(.5)  # 1 / sqrt(1 + 150 / 50)
+  assert rate(99) == pytest.approx(.99 * .5, rel=1e-5)

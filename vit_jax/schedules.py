@@ -36,7 +36,8 @@ def linear(step, progress, power: float = 1.):
 def rsqrt(step, progress, timescale: float = 10_000., shift: float = 0.):
   """1 / sqrt(1 + steps / timescale), of unknown end (Scaling ViT, arXiv:2106.04560, section 3.5)."""
   del progress
-  return jnp.where(step >= 0, 1. / jnp.sqrt(1. + jnp.maximum(step + shift, 0.) / timescale), 1.)
+  # During the warm-up the factor stands where the decay will begin, so that the rate does not jump.
+  return 1. / jnp.sqrt(1. + (jnp.maximum(step, 0.) + shift) / timescale)
 
 
 def staircase(step, progress, boundaries: Sequence[int] = (), factors: Sequence[float] = ()):
