@@ -229,3 +229,9 @@ def test_a_command_without_a_run_exits_with_2():
   found = subprocess.run([sys.executable, '-m', 'vit_jax.explore', '/no/run'], cwd=ROOT,
                          capture_output=True, text=True)
   assert found.returncode == 2 and found.stderr.count('\n') == 1 and '/no/run' in found.stderr
+
+
+def test_a_picture_page_of_many_images_shows_one_batch_of_them(trained, tmp_path):
+  save_images(str(tmp_path / 'many'), 40)
+  page = explore.explore(trained, [str(tmp_path / 'many')], count=40, out=str(tmp_path / 'p.html'))
+  assert 'Attention rollout' in open(page).read()

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('checkpoint', help='workdir of a run, or a checkpoint in it')
   flags.add_argument('paths', nargs='*', metavar='IMAGE', help='image files and folders to look at; '
                      'default: of the test split')
-  flags.add_argument('--count', type=int, default=16, help='images to look at (default 16)')
+  flags.add_argument('--count', type=int, default=16, help='images to look at, at most 32 (default 16)')
   flags.add_argument('--out', metavar='FILE', help='default: explore.html in the workdir')
   return flags
 
@@ -33,7 +33,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
   Args:
     checkpoint: workdir of a run, or a checkpoint in it.
     paths: images to look at; none: the first ones of the test split.
-    count: how many of them.
+    count: how many of them, at most 32.
     out: path of the page; None: `explore.html` in the workdir.
 
   Raises:
@@ -45,6 +45,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
   workdir, _ = find(checkpoint)
   classifier = inference.Classifier.load(checkpoint)
   config = weights.run_config(workdir)
+  count = min(count, inference.BATCH)  # attention maps are large: one batch of them
   split = test_split(config, classifier.info)
   if paths:
     names = inference.image_paths(paths)[:count]
@@ -54,7 +55,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
     pictures = [classifier.cut(split.read(i)) for i in range(len(names))]
   sections = curves(workdir) + filters(classifier) + positions(classifier, config)
   if pictures:
-    sections += attention(classifier, np.stack(pictures[:inference.BATCH]), names)
+    sections += attention(classifier, np.stack(pictures), names)
   if split:
     sections += mistakes(classifier, split)
   path = out or os.path.join(checkpoint if os.path.exists(os.path.join(
@@ -120,22 +121,21 @@ def positions(classifier, config: dict) -> list:
     return []
   grid = weights.model_grid(classifier.model, classifier.info.image_size)
   after = np.asarray(learned['pos_embedding'])[:, grid.positions:]
-  before, text = (after, grid.size), 'this run'
-  if config['init_from'] and os.path.exists(config['init_from']):
-    source = weights.read(config['init_from'])
-    if source.grid and weights.POSITIONS in source.flat:
-      before = source.flat[weights.POSITIONS][:, source.grid.positions:], source.grid.size
-      text = 'the weights this run started from'
-      interpolated = resample(before[0], before[1], grid.size, 0, source.table.resampling)
-  if text == 'this run':
-    larger = tuple(2 * n for n in grid.size)
-    interpolated = resample(after, grid.size, larger, 0)
-  similarity = lambda table, size: position_similarity(
-      np.asarray(table).reshape(*size, -1))
-  size = grid.size if text != 'this run' else larger
+  path = config['init_from']
+  source = weights.read(path) if path and os.path.exists(path) else None
+  started = source is not None and bool(source.grid) and weights.POSITIONS in source.flat
+  if started:
+    old, new = source.grid, grid.size
+    before = source.flat[weights.POSITIONS][:, old.positions:]
+    interpolated = resample(before, old.size, new, 0, source.table.resampling)
+  else:
+    before, old, new = after, grid, tuple(2 * n for n in grid.size)
+    interpolated = resample(before, old.size, new, 0)
+  similarity = lambda table, size: position_similarity(np.asarray(table).reshape(*size, -1))
+  text = 'the weights this run started from' if started else 'this run'
   pictures = [Picture(drawing.draw_position_pair(
-      similarity(*before), similarity(interpolated, size)), f'of {text}, and interpolated')]
-  if text != 'this run':
+      similarity(before, old.size), similarity(interpolated, new)), f'of {text}, and interpolated')]
+  if started:
     pictures.append(Picture(drawing.draw_position_similarity(
         similarity(after, grid.size), 'after training'), 'after training at this resolution'))
   return [Section('Position embeddings', 'Cosine similarity of the embedding of one patch to those '

@@ -106,8 +106,11 @@ def train_stages(config, workdir: str) -> dict:
 
 
 def conclude(config, workdir: str, results: dict) -> None:
-  """Says what was reached, where everything lies, and what to try next."""
+  """Says what was reached, where everything lies, and what to try next; the first process does."""
+  import jax
   from vit_jax import run
+  if jax.process_index():
+    return
   if config.get('stages'):
     run.write_json(os.path.join(workdir, 'results.json'), results)
   if not results['finished']:

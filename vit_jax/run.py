@@ -71,7 +71,7 @@ class Run:
     """Opens the workdir; see `open_workdir`."""
     open_workdir(workdir, config, info)
     self.workdir, self.total_steps = workdir, total_steps
-    self._config, self._best = config, best
+    self._config = config
     self._checkpoints = Checkpoints(workdir, config.checkpoint.keep,
                                     best if config.checkpoint.best else '')
     self._pending, self._measures, self._images = [], {}, 0

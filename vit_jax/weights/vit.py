@@ -44,8 +44,6 @@ BIG_VISION = Table('big_vision', (
     Row('MAPHead_0/{module}/{part}/{leaf}', 'MAPHead_0/{module}/{part}/{leaf}'),
 ), class_position=False)
 
-TABLES = {table.name: table for table in (GOOGLE, BIG_VISION)}
-
 # Files that hold a whole training state name the parameters below one of these.
 _PREFIXES = ('params/', 'opt/target/', 'optimizer/target/')
 
