@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import schedules, trees, weights
+from tests.goldens import recipes
+from vit_jax import trees, weights
 from vit_jax.data import augment
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
@@ -160,23 +161,6 @@ def _big_vision_intermediates(model, params, found, golden):
   return out
 
 
-def position_tables(golden: Golden) -> dict[str, np.ndarray]:
-  """Google's resampling of position tables, and sin-cos tables."""
-  table = golden.inputs['pos_embed_cls']
-  old = positions.square_grid(table.shape[1] - 1)
-  out = {}
-  for size in golden.meta['kwargs']['new_grids']:
-    new = (size, size) if isinstance(size, int) else tuple(size)
-    name = size if isinstance(size, int) else '{}x{}'.format(*size)
-    patches = positions.resample(table[:, 1:], old, new, num_prefix=0)
-    out[f'vit_jax_token/{name}'] = positions.resample(table, old, new, num_prefix=1)
-    out[f'vit_jax_gap/{name}'] = out[f'big_vision/{name}'] = patches
-  for grid in golden.meta['kwargs']['sincos']:
-    out['sincos2d/{}x{}'.format(*grid)] = positions.sincos_2d(
-        tuple(grid), golden.meta['kwargs']['sincos_width'])
-  return out
-
-
 def big_vision_mixup(golden: Golden) -> dict[str, np.ndarray]:
   """Mixup from a key: the key is split once, as the authors' code does it."""
   out = {}
@@ -189,30 +173,17 @@ def big_vision_mixup(golden: Golden) -> dict[str, np.ndarray]:
   return out
 
 
-def jax_schedules(golden: Golden) -> dict[str, np.ndarray]:
-  """Learning rates of vision_transformer and big_vision."""
-  out = {}
-  for name, spec in golden.meta['kwargs']['schedules'].items():
-    kind = spec['decay_type']
-    options = {ours: spec[theirs] for theirs, ours in (
-        ('warmup_steps', 'warmup_steps'), ('cooldown_steps', 'cooldown_steps'),
-        ('timescale', 'timescale'), ('shift', 'shift'), ('power', 'power'),
-        ('steps', 'boundaries'), ('mults', 'factors')) if theirs in spec}
-    if 'boundaries' in options:  # theirs count from the start, ours from the end of the warm-up
-      warmup = options.get('warmup_steps', 0)
-      options['boundaries'] = [b - warmup for b in options['boundaries']]
-    if kind == 'linear' or kind == 'polynomial':
-      options['end'] = spec.get('linear_end', spec.get(
-          'end', 1e-5 if spec['kind'] == 'vit_jax' else 0.))
-    ours = {'polynomial': 'linear', 'stair': 'staircase'}.get(kind, kind)
-    schedule = schedules.make(ours, peak=spec['base'], total_steps=spec['total_steps'], **options)
-    out[name] = jax.vmap(schedule)(golden.inputs[f'steps/{name}'])
-  return out
-
-
 SYSTEMS = dict(vit_jax=vit_google, vit_jax_resize=vit_google, bv_vit=vit_big_vision,
-               bv_vit_load=vit_big_vision, posemb_google=position_tables,
-               bv_mixup=big_vision_mixup, lr_schedules_jax=jax_schedules)
+               bv_vit_load=vit_big_vision, bv_mixup=big_vision_mixup, **recipes.SYSTEMS)
+
+
+def difference(got, want: np.ndarray) -> float:
+  """Returns the largest difference; NaN where shapes differ. JSON is equal (0) or not (infinite)."""
+  if want.dtype.kind == 'U':
+    return 0. if got == recipes.canonical(json.loads(str(want))) else float('inf')
+  if np.shape(got) != want.shape:
+    return float('nan')
+  return float(np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64)).max())
 
 
 def errors(path: str) -> list[Error]:
@@ -230,11 +201,7 @@ def errors(path: str) -> list[Error]:
       tolerance = 1e-6 * float(np.abs(want).max())
     else:
       tolerance = 0. if entry.get('exact') else entry['suggested_atol']
-    if name not in got or np.shape(got[name]) != want.shape:
-      out.append(Error(name, float('nan'), tolerance))
-      continue
-    difference = np.abs(np.asarray(got[name], np.float64) - np.asarray(want, np.float64))
-    out.append(Error(name, float(difference.max()), tolerance))
+    out.append(Error(name, difference(got.get(name), want), tolerance))
   return out
 
 

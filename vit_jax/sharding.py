@@ -99,7 +99,8 @@ def spec(path: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> tuple[P
   path = f'/{path}'  # patterns begin with '.*/': a parameter may also stand at the root
   rule = next(s for pattern, s in rules if re.fullmatch(pattern, path))
   axes = ((None,) if STACKED.match(path) and rule else ()) + tuple(rule)
-  if len(axes) > len(shape):  # factored optimizer slots have fewer axes than their parameter
+  # Factored optimizer slots have fewer axes than their parameter, or one entry in place of it.
+  if len(axes) > len(shape) or all(n == 1 for n in shape):
     return P(), []
   undivided = [f'{path[1:]} axis {i} of {n} by {a}={mesh.shape[a]}'
                for i, (n, a) in enumerate(zip(shape, axes)) if a and n % mesh.shape[a]]

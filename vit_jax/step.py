@@ -91,8 +91,19 @@ def gradients(task: Task, params, model_state, batch: Batch, rng, parts: int):
           jax.tree.map(lambda x: x.sum(axis=0), sums), state)
 
 
+def ascend(params, grads, rho: float):
+  """Returns the parameters a distance `rho` up the gradient (SAM, arXiv:2010.01412, equation 2).
+
+  The gradient there replaces the one here (equation 3), for the same batch and the same dropout.
+  The step is that of the whole batch; the paper's (section 4.1) is that of each device's part.
+  """
+  scale = rho / jnp.maximum(optax.global_norm(grads), 1e-12)
+  return jax.tree.map(lambda p, g: p + scale * g, params, grads)
+
+
 def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable, state: TrainState,
-         *, seed: int, accumulate: int = 1, ema_decay: float = 0., frozen=None
+         *, seed: int, accumulate: int = 1, ema_decay: float = 0., ema_warmup: bool = True,
+         sam_rho: float = 0., frozen=None
          ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]:
   """Returns the jitted train step: (state, batch) -> (state, metrics); the state is donated.
 
@@ -103,22 +114,32 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
     state: gives the shardings, which stay as they are.
     seed: all randomness is a function of (seed, step, index in the global batch).
     accumulate: parts in which a batch is computed; the update is that of the whole.
-    ema_decay: of the average, which starts as min(decay, (1 + step) / (10 + step)).
+    ema_decay: of the average: average = decay * average + (1 - decay) * parameters.
+    ema_warmup: whether that decay starts lower, as min(decay, (1 + step) / (10 + step)), so that
+      the first parameters are soon forgotten.
+    sam_rho: radius of sharpness-aware minimisation; 0 for none, see `ascend`.
     frozen: tree of booleans: parameters whose gradient nobody needs, so that it is not computed.
   """
   def train_step(state, batch):
     augment_key, model_key = jax.random.split(
         jax.random.fold_in(jax.random.key(seed), state.step))
     batch = jax.tree.map(sharding.constrain, task.augment(batch, augment_key))
-    grads, sums, model_state = gradients(task, state.params, state.model_state, batch, model_key,
-                                         accumulate)
-    if frozen is not None:
-      grads = jax.tree.map(lambda g, f: jnp.zeros_like(g) if f else g, grads, frozen)
+
+    def gradients_at(params):
+      grads, *rest = gradients(task, params, state.model_state, batch, model_key, accumulate)
+      if frozen is not None:
+        grads = jax.tree.map(lambda g, f: jnp.zeros_like(g) if f else g, grads, frozen)
+      return grads, *rest
+
+    grads, sums, model_state = gradients_at(state.params)
+    if sam_rho:
+      grads, *_ = gradients_at(ascend(state.params, grads, sam_rho))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-      decay = jnp.minimum(ema_decay, (1. + state.step) / (10. + state.step))
+      warm = (1. + state.step) / (10. + state.step) if ema_warmup else 1.
+      decay = jnp.minimum(ema_decay, warm)
       ema = optax.incremental_update(params, ema, 1. - decay)
     one = jnp.ones(())
     sums = {**sums, 'gradient_norm': (optax.global_norm(grads), one),

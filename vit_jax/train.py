@@ -41,7 +41,8 @@ def plan(config, mesh):
   task = task_lib.build(config, data.info)
   steps = config_lib.total_steps(config, data.info.num_train)
   step_lib.check_accumulate(config.data.batch_size, config.accumulate, sharding.batch_shards(mesh))
-  schedule = schedules.make(**config.schedule, total_steps=steps)
+  schedule = schedules.make(**config.schedule, total_steps=steps,
+                            steps_per_epoch=data.info.num_train / config.data.batch_size)
   optimizer = functools.partial(optimizers.make, schedule=schedule, **config.optimizer)
   shapes = jax.eval_shape(lambda rng: task.init(rng, data.example), jax.random.key(0))
   jax.eval_shape(lambda params: optimizer(params).init(params), shapes['params'])
@@ -99,7 +100,8 @@ def _loop(config, run, data, task, state, optimizer, schedule) -> dict:
   frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
       'freeze') else None
   train_step = step_lib.make(task, optimizer, schedule, state, seed=config.seed, frozen=frozen,
-                             accumulate=config.accumulate, ema_decay=config.ema_decay)
+                             accumulate=config.accumulate, ema_decay=config.ema_decay,
+                             ema_warmup=config.ema_warmup, sam_rho=config.sam_rho)
   evaluate = Evaluation(task, data)
   measures, step, stopped = {}, int(state.step), False
   try:

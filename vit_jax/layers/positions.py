@@ -1,12 +1,13 @@
 """Position embeddings: learned and sin-cos tables, and their resampling to another grid."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, unknown
 
 
 def sincos_2d(grid: tuple[int, int], width: int, temperature: float = 10_000.) -> np.ndarray:
@@ -48,7 +49,68 @@ def corner_aligned_linear(table: np.ndarray, grid: tuple[int, int]) -> np.ndarra
   return table
 
 
-RESAMPLING = dict(corner_aligned_linear=corner_aligned_linear)
+def _triangle(x: np.ndarray) -> np.ndarray:
+  return np.maximum(1. - np.abs(x), 0.)
+
+
+def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the convolution kernel of Keys (IEEE TASSP 29(6), 1981) with slope `a` at 1."""
+  def kernel(x):
+    x = np.abs(x)
+    near = (a + 2.) * x**3 - (a + 3.) * x**2 + 1.
+    far = a * (x**3 - 5. * x**2 + 8. * x - 4.)
+    return np.where(x <= 1., near, np.where(x < 2., far, 0.))
+  return kernel
+
+
+def _half_pixel(table: np.ndarray, grid: tuple[int, int], kernel: Callable, antialias: bool
+                ) -> np.ndarray:
+  """Resamples `[h, w, d]` to `[*grid, d]` by a kernel; centres of pixels stand at .5, 1.5, ...
+
+  Beyond the border lies the border's own value. With `antialias` the kernel widens where the table
+  shrinks, and what lies beyond the border does not count. Computed in float64.
+  """
+  table = np.asarray(table, np.float64)
+  for axis, size in enumerate(grid):
+    old = table.shape[axis]
+    at = (np.arange(size) + .5) * (old / size) - .5
+    margin = 2  # the reach of the widest kernel
+    offsets = np.arange(-margin, old + margin) - at[:, None]
+    weights = kernel(offsets / max(old / size, 1.) if antialias else offsets)
+    inner = weights[:, margin:-margin]
+    if antialias:
+      inner = inner / inner.sum(axis=1, keepdims=True)
+    else:
+      inner[:, 0] += weights[:, :margin].sum(axis=1)
+      inner[:, -1] += weights[:, -margin:].sum(axis=1)
+    table = np.moveaxis(np.tensordot(inner, table, (1, axis)), 0, axis)
+  return table
+
+
+def bilinear(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+  """Half-pixel linear without antialiasing: Segmenter, and torch's `interpolate(mode='bilinear')`."""
+  return _half_pixel(table, grid, _triangle, antialias=False)
+
+
+def bicubic(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+  """Half-pixel cubic, a = -0.75, without antialiasing: torch's `interpolate(mode='bicubic')`.
+
+  DeiT's rule for position tables and Swin's for relative-position biases (`[1, h * w, heads]`).
+  """
+  return _half_pixel(table, grid, _cubic(-.75), antialias=False)
+
+
+def antialiased_bicubic(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+  """Half-pixel cubic, a = -0.5, antialiased: timm's rule, also that of PIL and `jax.image.resize`."""
+  return _half_pixel(table, grid, _cubic(-.5), antialias=True)
+
+
+# By the code base that a table comes from; they differ by a good part of the table's own size.
+RESAMPLING = dict(
+    corner_aligned_linear=corner_aligned_linear,  # vision_transformer, big_vision
+    bilinear=bilinear,  # Segmenter
+    bicubic=bicubic,  # DeiT; Swin's bias tables, and from there Video Swin and DiNAT
+    antialiased_bicubic=antialiased_bicubic)  # timm
 
 
 def square_grid(entries: int) -> tuple[int, int]:
@@ -68,6 +130,8 @@ def resample(table: np.ndarray, old_grid: tuple[int, int], grid: tuple[int, int]
              num_prefix: int = 1, method: str = 'corner_aligned_linear') -> np.ndarray:
   """Resamples a position table to another grid; entries of the class tokens are kept.
 
+  A table of relative-position biases is one without class tokens, its heads taken as the depth.
+
   Args:
     table: `[1, num_prefix + h * w, d]`.
     old_grid: (h, w) of the table, in patches.
@@ -77,7 +141,12 @@ def resample(table: np.ndarray, old_grid: tuple[int, int], grid: tuple[int, int]
 
   Returns:
     `[1, num_prefix + grid height * grid width, d]` in the table's dtype.
+
+  Raises:
+    UserError: for an unknown method.
   """
+  if method not in RESAMPLING:
+    raise unknown('resampling method', method, RESAMPLING)
   table = np.asarray(table)
   prefix, patches = table[:, :num_prefix], table[0, num_prefix:]
   patches = RESAMPLING[method](patches.reshape(*old_grid, -1), grid)

@@ -1,0 +1,95 @@
+"""Layer-wise decay of the learning rate: the nearer to the input, the slower (arXiv:2106.08254).
+
+A table per model family puts every parameter into a depth group. The rate of group i among n is
+scaled by decay ** (n - 1 - i), as timm's `param_groups_layer_decay` and BEiT do.
+"""
+
+import re
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vit_jax import trees
+from vit_jax.errors import UserError
+
+# (pattern of the path, group); the first match counts. A negative group counts from the end. None is
+# the family's layers: a group each, from 1 on, in the order of the numbers in the path, or along the
+# leading axis of a stack.
+Depths = tuple[tuple[str, int | None], ...]
+
+VIT: Depths = (
+    (r'cls|dist|(.*/)?pos_embedding|(embedding|conv_root|gn_root|block\d+)/.*', 0),  # also of hybrids
+    (r'.*\bencoderblock(?:_(\d+))?/.*', None),
+    (r'.*\bencoder_norm/.*', -2),  # learns with the last layer
+    (r'.*', -1))
+
+MIXER: Depths = (
+    (r'stem/.*', 0),
+    (r'MixerBlock_(\d+)/.*', None),
+    (r'pre_head_layer_norm/.*', -2),
+    (r'.*', -1))
+
+RESNET: Depths = (
+    (r'(conv|gn|bn)_root/.*', 0),
+    (r'block(\d+)/unit(\d+)/.*', None),
+    (r'norm/.*', -2),  # BiT's last
+    (r'.*', -1))
+
+FAMILIES: Mapping[str, Depths] = dict(vit=VIT, mixer=MIXER, resnet=RESNET)
+
+
+def _family(paths) -> Depths:
+  """Returns the table whose layers the paths show."""
+  for depths in FAMILIES.values():
+    layers = next(pattern for pattern, group in depths if group is None)
+    if any(re.fullmatch(layers, path) for path in paths):
+      return depths
+  raise UserError(f'layer_decay knows the layers of {", ".join(FAMILIES)} alone, and this model is none '
+                  'of them; leave optimizer.layer_decay at 1')
+
+
+def _group(path: str, shape: tuple[int, ...], depths: Depths) -> int | list[tuple[int, ...]]:
+  """Returns the group of a leaf, or the number(s) of its layer in each entry of a stack."""
+  pattern, group = next(row for row in depths if re.fullmatch(row[0], path))
+  if group is not None:
+    return group
+  numbers = re.fullmatch(pattern, path).groups()
+  return [(i,) for i in range(shape[0])] if None in numbers else [tuple(map(int, numbers))]
+
+
+def scales(params, decay: float) -> dict[str, list[float]]:
+  """Returns {path: factors of the learning rate}: one factor, or one for each layer of a stack.
+
+  Args:
+    params: tree of parameters or shapes.
+    decay: factor from a group to the one before it, in (0, 1].
+
+  Raises:
+    UserError: for a decay out of range, or a model whose layers no table knows.
+  """
+  if not 0. < decay <= 1.:
+    raise UserError(f'optimizer.layer_decay must lie in (0, 1], not {decay}')
+  shapes = {trees.path_name(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  depths = _family(shapes)
+  groups = {path: _group(path, shape, depths) for path, shape in shapes.items()}
+  layers = sorted({layer for group in groups.values() if isinstance(group, list) for layer in group})
+  number, total = {layer: i + 1 for i, layer in enumerate(layers)}, len(layers) + 2
+  numbered = {path: [number[layer] for layer in group] if isinstance(group, list) else [group % total]
+              for path, group in groups.items()}
+  return {path: [decay ** (total - 1 - i) for i in group] for path, group in numbered.items()}
+
+
+def scale_by_layer(params, decay: float) -> optax.GradientTransformation:
+  """Returns what scales updates by their layer; it keeps no slots. Arguments as `scales`."""
+  factors = scales(params, decay)
+
+  def scale(path, update):
+    factor = np.asarray(factors[trees.path_name(path)])
+    return update * jnp.asarray(factor.reshape(-1, *[1] * (update.ndim - 1)) if len(factor) > 1 else
+                                factor[0], update.dtype)
+
+  return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
