@@ -59,6 +59,50 @@ def test_ramps_stay_ramps_and_corners_stay_corners(new):
   np.testing.assert_allclose(got, ramp(*new), atol=1e-12)
 
 
+@pytest.mark.parametrize('rule', positions.RESAMPLING)
+@pytest.mark.parametrize('grid', [(1, 1), (1, 5), (4, 6)])
+def test_every_rule_returns_the_same_grid_bit_equal(rule, grid):
+  np.testing.assert_array_equal(positions.RESAMPLING[rule](table(*grid), grid), table(*grid))
+
+
+@pytest.mark.parametrize('rule', positions.RESAMPLING)
+@pytest.mark.parametrize('old, new', [((3, 7), (7, 3)), ((1, 2), (4, 5)), ((9, 5), (2, 11))])
+def test_every_rule_keeps_constants_and_turns_with_the_table(rule, old, new):
+  resize = positions.RESAMPLING[rule]
+  np.testing.assert_allclose(resize(np.full((*old, 2), 3.), new), np.full((*new, 2), 3.), atol=1e-12)
+  turned = resize(table(*old).swapaxes(0, 1), new[::-1]).swapaxes(0, 1)
+  np.testing.assert_allclose(turned, resize(table(*old), new), atol=1e-12)
+
+
+@pytest.mark.parametrize('rule, method, antialias', [('bilinear', 'linear', False),
+                                                     ('antialiased_bicubic', 'cubic', True)])
+@pytest.mark.parametrize('old, new', [((4, 6), (9, 3)), ((7, 5), (3, 11)), ((14, 14), (24, 10))])
+def test_half_pixel_rules_equal_those_of_jax(rule, method, antialias, old, new):
+  want = jax.image.resize(table(*old), (*new, 3), method, antialias=antialias)
+  np.testing.assert_allclose(positions.RESAMPLING[rule](table(*old), new), want, atol=1e-5)
+
+
+def test_bicubic_has_the_published_slope():
+  impulse = np.zeros((1, 5, 1))
+  impulse[0, 2] = 1.
+  got = positions.bicubic(impulse, (1, 15))[0, :, 0]
+  a, cubic = -.75, lambda x, a: (a + 2) * x**3 - (a + 3) * x**2 + 1
+  far = lambda x, a: a * (x**3 - 5 * x**2 + 8 * x - 4)
+  want = [far(5 / 3, a), far(4 / 3, a), 0., cubic(2 / 3, a), cubic(1 / 3, a), 1.]
+  np.testing.assert_allclose(got[2:8], want, atol=1e-12)
+
+
+def test_a_table_of_biases_is_resampled_with_its_heads_as_depth():
+  biases = table(5, 7).reshape(1, 35, 3)
+  got = positions.resample(biases, (5, 7), (9, 3), 0, 'bicubic')
+  np.testing.assert_allclose(got[0].reshape(9, 3, 3), positions.bicubic(table(5, 7), (9, 3)), atol=1e-12)
+
+
+def test_an_unknown_rule_names_the_nearest():
+  with pytest.raises(UserError, match="method 'bicubik'; did you mean 'bicubic'"):
+    positions.resample(np.zeros((1, 4, 2)), (2, 2), (3, 3), 0, 'bicubik')
+
+
 @pytest.mark.parametrize('num_prefix', [0, 1, 2])
 def test_entries_of_class_tokens_are_kept_and_the_rest_is_resampled(num_prefix):
   source = np.random.default_rng(0).normal(size=(1, num_prefix + 12, 5)).astype(np.float32)
