@@ -1,5 +1,7 @@
 """Optimizers: closed forms of one step, masks by name, clipping, freezing."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,7 @@ def test_the_first_step_of_adam_has_the_size_of_the_learning_rate(params, grads)
                params, grads, got)
 
 
-@pytest.mark.parametrize('name', ['sgd', 'adam', 'adamw'])
+@pytest.mark.parametrize('name', ['sgd', 'adam', 'adamw', 'adafactor', 'lion'])
 def test_decay_is_decoupled_and_reaches_kernels_alone(params, grads, name):
   plain, _ = update(params, grads, name=name, weight_decay=0.)
   decayed, _ = update(params, grads, name=name, weight_decay=.5)
@@ -77,8 +79,9 @@ def test_a_pattern_chooses_what_decays(params, grads):
 
 def test_only_adamw_decays_by_default(params, grads):
   zero = jax.tree.map(jnp.zeros_like, grads)
-  for name, share in (('sgd', 1.), ('adam', 1.), ('adamw', 1. - .1 * .01)):
+  for name in optimizers.OPTIMIZERS:
     got, _ = update(params, zero, name=name)
+    share = 1. - .1 * .01 * (name == 'adamw')
     np.testing.assert_allclose(got['head']['kernel'], share * params['head']['kernel'], rtol=1e-6)
 
 
@@ -123,15 +126,113 @@ def test_biases_alone_can_be_trained(params, grads):
   assert not np.array_equal(got['head']['bias'], params['head']['bias'])
 
 
-@pytest.mark.parametrize('name, slot', [('sgd', 'trace'), ('adam', 'mu')])
+@pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
+def test_every_optimizer_reduces_a_loss(params, name):
+  loss = lambda p: sum(((leaf - 1.) ** 2).sum() for leaf in jax.tree.leaves(p))
+  optimizer = optimizers.make(params, lambda step: .05, name=name)
+
+  @jax.jit
+  def step(carry, _):
+    params, state = carry
+    updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+    return (optax.apply_updates(params, updates), state), loss(params)
+
+  _, losses = jax.lax.scan(step, (params, optimizer.init(params)), length=100)
+  assert losses[-1] < .05 * losses[0]
+
+
+def test_lion_takes_the_sign_of_the_interpolated_momentum(params, grads):
+  got, _ = update(params, grads, steps=2, name='lion')
+  want = jax.tree.map(lambda p, g: p - 2 * .1 * jnp.sign(g), params, grads)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+
+
+def test_lamb_moves_each_leaf_by_its_own_norm(params, grads):
+  # The first direction of Adam is the sign of the gradient; the decay comes before the norm.
+  got, _ = update(params, grads, name='lamb', weight_decay=.3, eps=1e-12)
+  for path, start in by_path(params).items():
+    direction = np.sign(by_path(grads)[path]) + .3 * start * path.endswith('kernel')
+    ratio = np.linalg.norm(start) / np.linalg.norm(direction)
+    np.testing.assert_allclose(by_path(got)[path], start - .1 * ratio * direction, rtol=1e-5, atol=1e-6)
+
+
+def adafactor_by_hand(grads, cap, momentum=.9):
+  """Returns the last update for gradients `[steps, rows, columns]`, in float64."""
+  rows, columns, mean = 0., 0., 0.
+  for step, g in enumerate(np.asarray(grads, np.float64)):
+    b2 = min(cap, 1. - (step + 1.) ** -.8)
+    rows = b2 * rows + (1 - b2) * (g**2).mean(1)
+    columns = b2 * columns + (1 - b2) * (g**2).mean(0)
+    second = rows[:, None] * columns[None] / rows.mean()
+    mean = momentum * mean + (1 - momentum) * g / np.sqrt(second)
+  return mean
+
+
+@pytest.mark.parametrize('cap', [.999, .5])
+def test_adafactor_is_its_formula_with_a_capped_second_moment(cap):
+  grads = np.random.default_rng(0).normal(size=(6, 5, 7)).astype(np.float32)
+  params = {'kernel': jnp.zeros((5, 7))}
+  optimizer = optimizers.make(params, lambda step: 1., name='adafactor', b2_cap=cap,
+                              min_size_to_factor=5, momentum_dtype='float32')
+  state = optimizer.init(params)
+  for grad in grads:
+    updates, state = optimizer.update({'kernel': grad}, state, params)
+  np.testing.assert_allclose(updates['kernel'], -adafactor_by_hand(grads, cap), rtol=2e-5, atol=1e-6)
+
+
+def test_adafactor_keeps_vectors_in_place_of_a_matrix_and_may_bound_updates(params, grads):
+  _, state = update(params, grads, name='adafactor', min_size_to_factor=3)
+  shapes = {trees.path_name(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(state)}
+  of = lambda slot, leaf: next(s for name, s in shapes.items() if name.endswith(f'{slot}/{leaf}'))
+  assert (of('v_row', 'head/kernel'), of('v_col', 'head/kernel')) == ((3,), (4,))
+  assert of('v', 'head/kernel') == (1,) and of('v', 'head/bias') == (4,)
+  got, _ = update(params, grads, name='adafactor', momentum=0., clip_threshold=.5, rate=1.)
+  change = np.asarray(got['head']['bias'] - params['head']['bias'])
+  np.testing.assert_allclose(np.sqrt((change**2).mean()), .5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('rule, want', [
+    ('kernels', {'embedding/kernel', 'head/kernel', 'blocks/kernel'}),
+    ('timm', {'embedding/kernel', 'head/kernel', 'blocks/kernel', 'probe'}),
+    ('deit', {'embedding/kernel', 'head/kernel', 'blocks/kernel', 'probe', 'dist'}),
+    (('head/.*', 'cls'), {'head/kernel', 'head/bias', 'cls'}),
+    ('all', None)])
+def test_published_rules_of_what_decays(params, rule, want):
+  block = {'query': {'bias': jnp.zeros((2, 3))}, 'norm': {'scale': jnp.zeros(3), 'bias': jnp.zeros(3)},
+           'gamma_1': jnp.zeros(3), 'kernel': jnp.zeros((3, 3))}
+  stack = jax.tree.map(lambda x: jnp.stack([x, x]), block)
+  for layers in ({'encoderblock_0': block}, {'encoderblock': stack}):
+    tree = {**params, 'dist': params['cls'], 'probe': params['cls'],
+            'Transformer': {**layers, 'posembed_input': {'pos_embedding': jnp.zeros((1, 5, 3))}}}
+    rates = optimizers.decay_rates(tree, .3, rule)
+    found = {re.sub(r'Transformer/encoderblock(_0)?', 'blocks', k) for k, rate in rates.items() if rate}
+    assert set(rates.values()) <= {0., .3}
+    assert found == (want or {re.sub(r'Transformer/encoderblock(_0)?', 'blocks', k) for k in rates})
+
+
+def test_the_head_may_decay_more(params, grads):
+  zero = jax.tree.map(jnp.zeros_like, grads)
+  got, _ = update(params, zero, name='adafactor', weight_decay=.03, decay_factors=(('head/.*', 100.),))
+  np.testing.assert_allclose(got['head']['kernel'], (1 - .1 * 3.) * params['head']['kernel'], rtol=1e-6)
+  np.testing.assert_array_equal(got['head']['bias'], params['head']['bias'])
+  np.testing.assert_allclose(got['embedding']['kernel'], (1 - .1 * .03) * params['embedding']['kernel'],
+                             rtol=1e-6)
+  with pytest.raises(UserError, match="'haed/.*' matches no parameter"):
+    update(params, grads, name='sgd', weight_decay=.1, decay_factors=(('haed/.*', 2.),))
+
+
+@pytest.mark.parametrize('name, slot', [('sgd', 'trace'), ('adam', 'mu'), ('lamb', 'mu'), ('lion', 'mu'),
+                                        ('adafactor', 'ema')])
 def test_bfloat16_momentum_is_kept_in_bfloat16_and_stays_close(params, grads, name, slot):
   options = dict(steps=3, name=name)
-  exact, _ = update(params, grads, **options)
+  exact, _ = update(params, grads, momentum_dtype='float32', **options)
   rough, state = update(params, grads, momentum_dtype='bfloat16', **options)
   dtypes = {trees.path_name(p): x.dtype for p, x in jax.tree_util.tree_leaves_with_path(state)}
   assert {d for name, d in dtypes.items() if f'/{slot}/' in name} == {jnp.dtype('bfloat16')}
-  assert {d for name, d in dtypes.items() if '/nu/' in name} <= {jnp.dtype('float32')}
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=.02), rough, exact)
+  assert {d for name, d in dtypes.items() if re.search('/(nu|v|v_row|v_col)/', name)} <= {
+      jnp.dtype('float32')}
+  if name != 'lion':  # its sign may turn
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=.02), rough, exact)
   assert {x.dtype for x in jax.tree.leaves(rough)} == {jnp.dtype('float32')}
 
 

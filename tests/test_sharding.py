@@ -92,6 +92,26 @@ def test_optimizer_slots_follow_their_parameters(name, scan):
 
 
 @pytest.mark.parametrize('scan', [False, True])
+def test_factored_slots_lie_somewhere_and_nothing_is_said_of_them(scan):
+  mesh = sharding.make_mesh(2, 2, 2)
+  model = models.create_model('vit_ti16', width=64, depth=2, num_heads=2, mlp_dim=128, patch_size=4,
+                              num_classes=10, scan=scan)
+  shapes = weights.init_shapes(model, (8, 8), 3)
+  optimizer = optimizers.make(shapes, optax.constant_schedule(.1), name='adafactor')
+  slots = jax.eval_shape(optimizer.init, shapes)
+  placed, told = sharding.shardings({'opt_state': slots}, sharding.VIT, mesh)
+  assert not told
+  params, _ = sharding.shardings({'params': shapes}, sharding.VIT, mesh)
+  spec = {trees.path_name(p): s.spec for p, s in jax.tree_util.tree_leaves_with_path((placed, params))}
+  for (path, slot), where in zip(jax.tree_util.tree_leaves_with_path(slots), jax.tree.leaves(placed),
+                                 strict=True):
+    where.shard_shape(slot.shape)  # raises where an axis is not divided
+    _, _, parameter = trees.path_name(path).partition('/v/')
+    if parameter and slot.size > 1:  # not factored: as its parameter
+      assert where.spec == spec[f'1/params/{parameter}'], path
+
+
+@pytest.mark.parametrize('scan', [False, True])
 @pytest.mark.parametrize('name', models.list_models('vit_*'))
 def test_every_big_kernel_of_every_vit_is_split(name, scan):
   mesh = sharding.make_mesh(2, 2, 2)
