@@ -1,0 +1,89 @@
+"""Golden functions of what is done to images: RandAugment's operations, mixup and cutmix.
+
+Each takes a `tests.golden.Golden` and returns {output: our value}.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax.data import augment
+from vit_jax.data.augment import distortion, mixing, policies
+
+
+def big_vision_mixup(golden) -> dict[str, np.ndarray]:
+  """Mixup from a key: the key is split once, as the authors' code does it."""
+  out = {}
+  for i, (seed, p) in enumerate(golden.meta['kwargs']['cases']):
+    new_key, key = jax.random.split(jax.random.PRNGKey(seed))
+    images, targets = augment.mixup(golden.inputs['images'], golden.inputs['labels'], key, p)
+    share, _ = augment.mixup(jnp.array([1., 0.]), jnp.array([1., 0.]), key, p)
+    out |= {f'{i}/new_rng': new_key, f'{i}/images': images, f'{i}/labels': targets,
+            f'{i}/a': share[0]}
+  return out
+
+
+def mixup_cutmix(golden) -> dict[str, np.ndarray]:
+  """timm's Mixup with its draws given."""
+  config, out = golden.meta['config'], {}
+  images = jnp.moveaxis(golden.inputs['images'], 1, -1)
+  batch, height, width, _ = images.shape
+  for i, case in enumerate(config['cases']):
+    drawn = dict(batch=1, pair=batch // 2, elem=batch)[case['mode']]
+    share, cut = (np.broadcast_to(np.asarray(case[k]), drawn) for k in ('lam', 'cutmix'))
+    users = np.flatnonzero(cut & (share != 1.))  # boxes are listed in the order of use
+    centers = np.zeros((drawn, 2), np.int32)
+    centers[users] = np.reshape(case['centers'], (-1, 2))[:len(users)]
+    whole = dict(batch=lambda x: np.repeat(x, batch, axis=0), elem=lambda x: x,
+                 pair=lambda x: np.concatenate([x, x[::-1]]))[case['mode']]
+    targets = jax.nn.one_hot(golden.inputs['labels'], config['num_classes'])
+    targets = targets * (1. - case['smoothing']) + case['smoothing'] / config['num_classes']
+    mixed, targets = mixing.mix(images, targets, *map(jnp.asarray, map(whole, (share, cut, centers))),
+                                correct=config.get('correct_lam', case.get('correct_lam', True)))
+    boxes = mixing.boxes(jnp.asarray(share), jnp.asarray(centers), height, width)
+    out |= {f'{i}/images': np.moveaxis(np.asarray(mixed), -1, 1), f'{i}/targets': targets,
+            f'{i}/boxes_yl_yh_xl_xh': np.asarray(boxes)[users]}
+  return out
+
+
+@functools.partial(jax.jit, static_argnames='flavor')
+def _distort(image, kind, argument, flavor, fill, center, bicubic):
+  return distortion.distort(image, kind, argument, flavor=flavor, fill=fill, center=center,
+                             bicubic=bicubic)
+
+
+def _operations(golden, config, flavor, fill, translates, cutout=0., center=(0, 0), bicubic=False):
+  """Each operation at each magnitude with either sign; translates gives their reach by name."""
+  image, look, out = golden.inputs['image'], distortion.FLAVORS[flavor], {}
+  fill = np.broadcast_to(np.asarray(fill, np.uint8), image.shape[-1])
+  for magnitude in config['magnitudes']:
+    share = min(magnitude, look.max_magnitude) / 10.
+    for name in config['ops']:
+      kind, argument = look.operations[name]
+      for sign, value in dict(pos=1., neg=-1.).items():
+        strength = policies.Strength(share, value, image.shape[:2], translates(name), cutout)
+        out[f'm{magnitude}/{name}/{sign}'] = _distort(
+            image, int(kind), float(argument(strength)), flavor, fill, np.asarray(center), bicubic)
+  return out
+
+
+def randaugment_tf(golden) -> dict[str, np.ndarray]:
+  """big_vision's operations."""
+  kwargs = golden.meta['kwargs']
+  return _operations(golden, kwargs, 'tf', kwargs.get('replace', 128),
+                     lambda name: kwargs['translate_const'], kwargs['cutout_const'],
+                     kwargs['cutout_center'])
+
+
+def randaugment_pil(golden) -> dict[str, np.ndarray]:
+  """timm's operations."""
+  config = golden.meta['config']
+  return _operations(golden, config, 'pil', config['img_mean'],
+                     lambda name: config.get('translate_pct', .45),
+                     bicubic=config['interpolation'] == 'bicubic')
+
+
+SYSTEMS = dict(bv_mixup=big_vision_mixup, mixup_cutmix=mixup_cutmix, randaug_bv=randaugment_tf,
+               randaug_timm=randaugment_pil)

@@ -1,0 +1,80 @@
+"""Augmentation on the device, inside the jitted step, keyed by (seed, step, global index).
+
+Images are float `[batch, height, width, channels]` in [0, 1], targets `[batch, classes]`. The result
+does not depend on the number of devices or processes: an image's key is folded from its index in
+the global batch. See docs/augmentation.md.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax.data.augment import options
+from vit_jax.data.augment.auto import autoaugment, randaugment
+from vit_jax.data.augment.erasing import random_erasing
+from vit_jax.data.augment.geometry import affine, flip, translate
+from vit_jax.data.augment.jitter import color_jitter, three_augment
+from vit_jax.data.augment.mixing import mixup, mixup_cutmix
+from vit_jax.errors import UserError, unknown
+
+IMAGE_OPS = dict(flip=flip, translate=translate, affine=affine, randaugment=randaugment,
+                 autoaugment=autoaugment, three_augment=three_augment, color_jitter=color_jitter,
+                 random_erasing=random_erasing)
+BATCH_OPS = dict(mixup=mixup, mixup_cutmix=mixup_cutmix)
+
+
+def check(ops: Sequence[Mapping], channels: int = 3) -> None:
+  """Raises UserError for what is wrong with `config.data.augment`, before any training.
+
+  Args:
+    ops: dicts with `name` and options: names, options and values are checked.
+    channels: of the images: what has no meaning for them is an error.
+  """
+  known = {**IMAGE_OPS, **BATCH_OPS}
+  for op in ops:
+    if op.get('name', '') not in known:
+      raise unknown('augmentation', op.get('name', ''), known)
+    options.check(op['name'], known[op['name']], {k: v for k, v in op.items() if k != 'name'})
+  # What hangs on several options or on the images comes to light when shapes alone run through.
+  jax.eval_shape(lambda: apply(jnp.zeros((2, 32, 32, channels)), jnp.zeros((2, 1)),
+                               jax.random.key(0), ops))
+
+
+def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[Mapping],
+          mean: Sequence[float] = (.5,), std: Sequence[float] = (.5,)) -> tuple[jax.Array, jax.Array]:
+  """Applies the operations of `config.data.augment` in their order.
+
+  Args:
+    images: float `[batch, height, width, channels]` in [0, 1]: the whole global batch.
+    targets: float `[batch, classes]`.
+    key: of (seed, step).
+    ops: dicts with `name` and options.
+    mean, std: of the normalisation that follows, for operations that write the data's mean or noise.
+  """
+  facts = dict(mean=tuple(mean), std=tuple(std))
+  for i, op in enumerate(ops):
+    settings = {k: v for k, v in op.items() if k != 'name'}
+    stage = jax.random.fold_in(key, i)
+    if op['name'] in BATCH_OPS:
+      images, targets = BATCH_OPS[op['name']](images, targets, stage, **settings)
+    else:
+      operation = IMAGE_OPS[op['name']]
+      settings |= {k: v for k, v in facts.items() if k in inspect.signature(operation).parameters}
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(stage, jnp.arange(images.shape[0]))
+      images = jax.vmap(lambda x, k: operation(x, k, **settings))(images, keys)  # noqa: B023
+  return images, targets
+
+
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+  """Returns (images - mean) / std; mean and std per channel, or one number for all.
+
+  Raises:
+    UserError: when their number is neither 1 nor that of the channels.
+  """
+  for name, values in (('mean', mean), ('std', std)):
+    if len(values) not in (1, images.shape[-1]):
+      raise UserError(f'data.{name} has {len(values)} numbers, the images {images.shape[-1]} '
+                      f'channels; give one number or one per channel')
+  return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)

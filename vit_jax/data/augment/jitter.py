@@ -1,0 +1,112 @@
+"""Colour jitter, and the three-augment of DeiT III, on float images in [0, 1]."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax.data.augment.color import luma, require_rgb
+from vit_jax.data.augment.options import Number, Probability
+
+Strength = Annotated[float, Number(0., 10.)]
+
+
+def shift_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
+  """Turns the hue of an image `[height, width, 3]` by a share of the full circle, by way of HSV."""
+  high, low = image.max(axis=-1), image.min(axis=-1)
+  spread = high - low
+  red, green, blue = jnp.moveaxis(image, -1, 0)
+  divisor = jnp.where(spread > 0., spread, 1.)
+  sixth = jnp.where(high == red, (green - blue) / divisor, jnp.where(
+      high == green, 2. + (blue - red) / divisor, 4. + (red - green) / divisor))
+  hue = sixth + 6. * turn
+  corner = jnp.mod(hue[..., None] + jnp.array([5., 3., 1.]), 6.)
+  return high[..., None] - spread[..., None] * jnp.clip(jnp.minimum(corner, 4. - corner), 0., 1.)
+
+
+def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, contrast: Strength = .4,
+                 saturation: Strength = .4, hue: Annotated[float, Number(0., .5)] = 0.,
+                 probability: Probability = 1.) -> jax.Array:
+  """Changes brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
+
+  The first three blend with black, with the mean grey and with the grey image, by a factor drawn from
+  max(0, 1 - s) to 1 + s. What leaves [0, 1] is cut after each.
+
+  Args:
+    image: float `[height, width, channels]` in [0, 1]; saturation and hue need 3 channels.
+    key: of this image.
+    brightness, contrast, saturation: the s above; 0 for none.
+    hue: the hue turns by up to this share of the circle either way.
+    probability: of any change.
+  """
+  if saturation or hue:
+    require_rgb(image, 'saturation or hue of color_jitter')
+  on, order, *keys = jax.random.split(key, 6)
+  strengths = jnp.array([brightness, contrast, saturation], jnp.float32)
+  factors = jnp.stack([jax.random.uniform(k, minval=jnp.maximum(0., 1. - s), maxval=1. + s)
+                       for k, s in zip(keys, strengths)])
+  turn = jax.random.uniform(keys[3], minval=-hue, maxval=hue)
+  out = image
+  for step in jax.random.permutation(order, 4):
+    gray = luma(out)
+    degenerate = jnp.where(step == 0, 0., jnp.where(step == 1, gray.mean(), gray))
+    factor = jnp.where(step < 3, factors[jnp.minimum(step, 2)], 1.)
+    blended = jnp.clip(degenerate + factor * (out - degenerate), 0., 1.)
+    out = jnp.where(step == 3, shift_hue(out, turn), blended) if hue else blended
+  return jnp.where(jax.random.bernoulli(on, probability), out, image)
+
+
+def _box_reach(sigma: float | jax.Array) -> float | jax.Array:
+  """Returns the whole part of the radius of the three boxes that make a Gaussian."""
+  return jnp.floor((jnp.sqrt(4. * sigma ** 2 + 1.) - 1.) / 2.)
+
+
+def _blur_matrix(size: int, sigma: jax.Array, reach: int) -> jax.Array:
+  """Returns what blurs one axis, `[size, size]`: three box filters, the border repeated.
+
+  Pillow's GaussianBlur: boxes with fractional ends (Gwosdek et al., SSVM 2011, equations 7 to 14).
+  """
+  variance, whole = sigma ** 2 / 3., _box_reach(sigma)
+  part = (2. * whole + 1.) * (whole * (whole + 1.) - 3. * variance)
+  radius = whole + part / (6. * (variance - (whole + 1.) ** 2))
+  index, box = jnp.arange(size), 0.
+  for step in range(-reach, reach + 1):
+    weight = jnp.clip(radius + 1. - abs(step), 0., 1.) / (2. * radius + 1.)
+    box += weight * (jnp.clip(index + step, 0, size - 1)[:, None] == index)
+  return box @ box @ box
+
+
+def gaussian_blur(image: jax.Array, sigma: jax.Array, most: float) -> jax.Array:
+  """Blurs an image as Pillow does, but for its rounding after each pass.
+
+  Args:
+    image: float `[height, width, channels]`.
+    sigma: standard deviation in pixels.
+    most: the largest sigma that can come.
+  """
+  reach = int(_box_reach(most)) + 1
+  with jax.default_matmul_precision('highest'):
+    rows, columns = (_blur_matrix(size, sigma, reach) for size in image.shape[:2])
+    return jnp.einsum('yh,hwc,xw->yxc', rows, image, columns)
+
+
+def three_augment(image: jax.Array, key: jax.Array,
+                  radius: Annotated[Sequence[float], Number(0., 100., pair=True)] = (.1, 2.)
+                  ) -> jax.Array:
+  """Greys, solarises or blurs an image, one of the three (DeiT III, arXiv:2204.07118, section 3.2).
+
+  The recipe follows it by color_jitter of .3 (brightness, contrast, saturation).
+
+  Args:
+    image: float `[height, width, 3]` in [0, 1].
+    key: of this image.
+    radius: least and most standard deviation of the blur, in pixels.
+  """
+  require_rgb(image, 'three_augment')
+  choose, blur = jax.random.split(key)
+  choice = jax.random.randint(choose, (), 0, 3)
+  sigma = jax.random.uniform(blur, minval=radius[0], maxval=radius[1])
+  solarized = jnp.where(image < .5, image, 1. - image)
+  blurred = gaussian_blur(image, sigma, radius[1])
+  return jnp.where(choice == 0, luma(image), jnp.where(choice == 1, solarized, blurred))
