@@ -69,6 +69,18 @@ def test_a_threshold_makes_both_classes_of_a_mixed_image_present():
   assert losses.binarize(mixed, None) is mixed
 
 
+def test_the_numbers_of_timm():
+  """Of timm 1.0.31: BinaryCrossEntropy, SoftTarget- and LabelSmoothingCrossEntropy, mixup_target."""
+  logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+  hot = jnp.eye(5)[np.array([3, 0, 2, 2])]
+  smoothed, mixed = losses.smooth(hot, .1), losses.smooth(.7 * hot + .3 * hot[::-1], .1)
+  found = [losses.binary(logits, smoothed), losses.sigmoid(logits, smoothed),
+           losses.binary(logits, losses.binarize(mixed, .2)), losses.softmax(logits, mixed),
+           losses.softmax(logits, smoothed)]
+  want = [.7895197, 3.9475985, .7279373, 1.9410914, 2.1807633]
+  np.testing.assert_allclose([x.mean() for x in found], want, rtol=1e-6)
+
+
 @pytest.mark.parametrize('arguments, says', [
     (('hinge', 0., None, 10, False), ['hinge', 'softmax']),
     (('softmax', 0., None, 10, True), ['softmax', 'sigmoid', 'several']),

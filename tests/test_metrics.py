@@ -4,10 +4,8 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from vit_jax import metrics
-from vit_jax.evaluation.accuracy import top_k
 
 
 def test_padding_does_not_count_even_where_it_is_nan():
@@ -41,16 +39,3 @@ def test_nothing_counted_is_nan():
 def test_bfloat16_values_are_summed_in_float32():
   total, _ = metrics.masked(jnp.ones(1000, jnp.bfloat16), jnp.ones(1000))
   assert total.dtype == jnp.float32 and float(total) == 1000.
-
-
-@pytest.mark.parametrize('k', [1, 2, 5])
-def test_top_k_equals_sorting(k):
-  rng = np.random.default_rng(0)
-  logits, labels = rng.normal(size=(50, 7)), rng.integers(7, size=50)
-  want = [label in np.argsort(-row)[:k] for row, label in zip(logits, labels, strict=True)]
-  np.testing.assert_array_equal(top_k(jnp.asarray(logits), jnp.asarray(labels), k), want)
-
-
-def test_ties_and_nan_count_as_wrong():
-  logits = jnp.array([[0., 0., 0.], [jnp.nan, 1., 0.], [2., 1., 0.]])
-  np.testing.assert_array_equal(top_k(logits, jnp.array([0, 1, 0]), 1), [0., 0., 1.])

@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     if not config.init_from or not flags.config:
       with config.unlocked():
         config.init_from = flags.workdir
-    for name, value in train.evaluate(config).items():
+    for name, value in train.evaluate(config, flags.workdir).items():
       print(f'{name:32} {value}')
   elif config.get('stages'):
     conclude(config, flags.workdir, train_stages(config, flags.workdir))

@@ -1,5 +1,6 @@
 """A run's workdir: its config, logs, checkpoints, progress, and what stops it."""
 
+import csv
 import json
 import math
 import os
@@ -53,6 +54,17 @@ def write_json(path: str, content: dict) -> None:
   with open(f'{path}.part', 'w') as file:
     json.dump(content, file, indent=1)
   os.replace(f'{path}.part', path)
+
+
+def write_tables(workdir: str, tables: dict[str, list[dict]]) -> None:
+  """Writes each table of an evaluation as `NAME.csv`; the first process does, into a workdir."""
+  if jax.process_index() or not os.path.isdir(workdir):
+    return
+  for name, rows in tables.items():
+    with open(os.path.join(workdir, f'{name}.csv'), 'w', newline='') as file:
+      writer = csv.DictWriter(file, rows[0])
+      writer.writeheader()
+      writer.writerows(rows)
 
 
 def _compare(old: dict, new: dict, workdir: str) -> None:
@@ -173,9 +185,10 @@ class Run:
     for name, value in values.items():
       self._writer.add_scalar(name, value, step)
 
-  def report(self, step: int, measures: dict[str, float]) -> None:
-    """Logs the measures of an evaluation; the next checkpoint carries them."""
+  def report(self, step: int, measures: dict[str, float], tables: dict[str, list[dict]]) -> None:
+    """Logs the measures of an evaluation and writes its tables; the next checkpoint carries them."""
     self.write(step, measures)
+    write_tables(self.workdir, tables)
     self._measures = {k: float(v) for k, v in measures.items()}
     self.say(f'step {step}  ' + '  '.join(
         f'{k} {v if isinstance(v, int) else format(v, ".4g")}' for k, v in measures.items()))

@@ -1,7 +1,7 @@
 """What a task is. The loop knows tasks by this alone; a new one is a new file that has it."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.struct
@@ -31,7 +31,7 @@ class Aux:
 
 
 class Evaluator(Protocol):
-  """A measure over a whole split. `step` runs on the devices, the rest on the host."""
+  """Measures over a whole split. `step` runs on the devices, the rest on the host."""
 
   def step(self, params, model_state, batch: Batch) -> Any:
     """Returns sums over the global batch, or outputs to collect; jitted and sharded."""
@@ -41,6 +41,9 @@ class Evaluator(Protocol):
 
   def finish(self, total) -> dict[str, float]:
     """Returns the measures."""
+
+  def tables(self, total) -> dict[str, list[dict]]:
+    """Returns what is too long for a log line: {name: rows}, written as `SPLIT_NAME.csv`."""
 
 
 class Task(Protocol):
@@ -58,8 +61,8 @@ class Task(Protocol):
   def loss(self, params, model_state, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns the scalar that is minimised, for an augmented batch or a part of one."""
 
-  def evaluators(self) -> Mapping[str, Evaluator]:
-    """Returns {name of the split: evaluator}."""
+  def evaluators(self) -> Sequence[Evaluator]:
+    """Returns what measures each evaluation split, all in one pass over it."""
 
 
 def build(config, info) -> Task:

@@ -58,6 +58,14 @@ def test_kitti_takes_the_closest_vehicle(types, depths, label):
   assert vtab.kitti_distance(dict(objects=dict(type=np.array(types, int), location=location))) == label
 
 
+def test_records_hold_the_same_features_flat():
+  flat = {'objects/type': np.array([3, 0]), 'objects/location': np.array([0., 0., 1., 0., 0., 9.])}
+  assert vtab.kitti_distance(flat) == 1
+  assert vtab.clevr_distance({'objects/pixel_coords': np.array([0., 0., 8.6])}) == 2
+  assert vtab.clevr_count({'objects/size': np.zeros(4)}) == 1
+  assert vtab.TASKS['svhn'].label({'label': np.array([7])}) == 7
+
+
 @pytest.mark.parametrize('name, values', [('dsprites_location', 32), ('dsprites_orientation', 40)])
 def test_dsprites_has_sixteen_bins_of_equal_width(name, values):
   feature = 'label_x_position' if values == 32 else 'label_orientation'

@@ -1,57 +1,30 @@
-"""Loss, top-1 and top-5 accuracy over a split."""
-
-from collections.abc import Callable
+"""Whether an image is classified right: one label, several, or several acceptable ones."""
 
 import jax
 import jax.numpy as jnp
 
-from vit_jax import metrics
+
+def multi_hot(labels: jax.Array, num_classes: int) -> jax.Array:
+  """Returns bool `[batch, classes]` of int labels `[batch]` or `[batch, most]` padded with -1."""
+  labels = labels.reshape(labels.shape[0], -1)
+  return (labels[:, :, None] == jnp.arange(num_classes)).any(axis=1)
 
 
 def top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-  """Tells whether the label is among the k largest logits; ties count against it.
+  """Tells whether a label is among the k largest logits; ties and NaN count against it.
+
+  For k = 1 and several labels this is precision at 1; with the acceptable labels of ImageNet-ReaL
+  (arXiv:2006.07159, section 3.2) it is ReaL accuracy.
 
   Args:
     logits: `[batch, classes]`.
-    labels: int `[batch]`.
+    labels: bool `[batch, classes]`; of an image without labels nothing is right.
     k: at most the number of classes.
 
   Returns:
-    float `[batch]`, 0 or 1.
+    float32 `[batch]`, 0 or 1.
   """
-  own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-  rivals = jnp.arange(logits.shape[1]) != labels[:, None]
-  above = jnp.sum((logits >= own) & rivals, axis=1)
+  best = jnp.where(labels, logits, -jnp.inf).max(axis=1, keepdims=True)
+  above = jnp.sum((logits >= best) & ~labels, axis=1)
   finite = jnp.isfinite(logits).all(axis=1)  # NaN compares false with everything
-  return ((above < k) & finite).astype(jnp.float32)
-
-
-class Accuracy:
-  """An evaluator that keeps sums."""
-
-  def __init__(self, predict: Callable, loss: Callable):
-    """Takes how a task predicts.
-
-    Args:
-      predict: (params, model_state, batch) -> logits `[batch, classes]`.
-      loss: (logits, labels) -> `[batch]`.
-    """
-    self._predict, self._loss = predict, loss
-
-  def step(self, params, model_state, batch):
-    """Returns {name: (sum, count)} over the examples that are not padding."""
-    logits = self._predict(params, model_state, batch)
-    labels, mask = batch['label'], batch['mask']
-    sums = {'loss': metrics.masked(self._loss(logits, labels), mask),
-            'accuracy': metrics.masked(top_k(logits, labels, 1), mask)}
-    if logits.shape[1] > 5:
-      sums['top5_accuracy'] = metrics.masked(top_k(logits, labels, 5), mask)
-    return sums
-
-  def update(self, total, outputs):
-    """Adds the sums of a batch."""
-    return metrics.add(total, outputs)
-
-  def finish(self, total) -> dict[str, float]:
-    """Returns the means, and the number of examples."""
-    return {**metrics.mean(total), 'examples': int(total['accuracy'][1])}
+  return ((above < k) & finite & labels.any(axis=1)).astype(jnp.float32)

@@ -14,7 +14,9 @@ import numpy as np
 
 from vit_jax.errors import unknown
 
-Features = Mapping[str, Any]  # of one TFDS example, as NumPy arrays
+# Of one TFDS example, as NumPy arrays: nested as TFDS gives them, or flat ('objects/type') as its
+# records hold them.
+Features = Mapping[str, Any]
 
 GROUPS = ('natural', 'specialized', 'structured')
 
@@ -28,28 +30,33 @@ def attribute(name: str = 'label', bins: int = 0, values: int = 0) -> Callable[[
     values: how many it has.
   """
   def rule(features):
-    value = int(features[name])
+    value = int(np.asarray(features[name]).item())
     return value * bins // values if bins else value
   return rule
 
 
 def clevr_count(features: Features) -> int:
   """The number of objects, of which CLEVR has 3 to 10: class 0 is three of them."""
-  return len(features['objects']['size']) - 3
+  return len(_objects(features, 'size')) - 3
 
 
 def clevr_distance(features: Features) -> int:
   """The distance of the closest object in six ranges."""
-  nearest = np.min(np.asarray(features['objects']['pixel_coords'])[:, 2])
-  return _range(nearest, (0., 8., 8.5, 9., 9.5, 10., 100.))
+  depth = _objects(features, 'pixel_coords').reshape(-1, 3)[:, 2]
+  return _range(depth.min(), (0., 8., 8.5, 9., 9.5, 10., 100.))
 
 
 def kitti_distance(features: Features) -> int:
   """The distance of the closest car, van or truck in three ranges of metres; class 3: there is none."""
-  objects = features['objects']
-  depth = np.asarray(objects['location'], np.float32).reshape(-1, 3)[:, 2]
-  vehicles = depth[np.asarray(objects['type']) < 3]
-  return _range(np.min(vehicles, initial=1000.), (-100., 8., 20., 999.))
+  depth = _objects(features, 'location').reshape(-1, 3)[:, 2]
+  vehicles = depth[_objects(features, 'type') < 3]
+  return _range(vehicles.min(initial=1000.), (-100., 8., 20., 999.))
+
+
+def _objects(features: Features, name: str) -> np.ndarray:
+  """Returns one property of all objects in an image."""
+  flat = f'objects/{name}'
+  return np.asarray(features[flat] if flat in features else features['objects'][name])
 
 
 def _range(value: float, bounds: tuple[float, ...]) -> int:

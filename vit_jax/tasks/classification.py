@@ -4,50 +4,35 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import optax
 
-from vit_jax import metrics, models, sharding
+from vit_jax import losses, metrics, models, sharding
 from vit_jax.data import augment
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
-from vit_jax.evaluation.accuracy import Accuracy, top_k
+from vit_jax.evaluation.accuracy import multi_hot, top_k
+from vit_jax.evaluation.measures import Measures
 from vit_jax.task import Aux
-
-
-def softmax_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Cross-entropy of the softmax, `[batch]`, for targets `[batch, classes]` that sum to 1."""
-  return optax.softmax_cross_entropy(logits, targets)
-
-
-def sigmoid_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Binary cross-entropies, summed over the classes (AugReg, arXiv:2106.10270, section 3.4)."""
-  return optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
-
-
-LOSSES = dict(softmax=softmax_loss, sigmoid=sigmoid_loss)
-OUTPUTS = dict(softmax=jax.nn.softmax, sigmoid=jax.nn.sigmoid)  # what makes logits probabilities
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-  """A model that gives logits, trained by cross-entropy.
+  """A model that gives logits, trained by a cross-entropy.
 
   Attributes:
     model: gives logits `[batch, classes]`.
     info: facts of the data.
     ops: what is done to a training batch on the device, see `data.augment`.
-    loss_name: 'softmax' or 'sigmoid'.
+    loss_name: 'softmax', 'sigmoid' or 'binary', see `vit_jax.losses`.
     label_smoothing: share of each target that is spread over all classes.
-    best: measure by which checkpoints are compared.
+    target_threshold: of the loss 'binary': mixed targets above it count as 1, others as 0.
   """
   model: nn.Module
   info: Info
   ops: Sequence[Mapping] = ()
   loss_name: str = 'softmax'
   label_smoothing: float = 0.
-  best: str = 'test/accuracy'
+  target_threshold: float | None = None
 
   @classmethod
   def from_config(cls, config, info: Info) -> 'Classification':
@@ -59,19 +44,26 @@ class Classification:
                       'leave model.num_classes out: it is read from the data')
     model = models.create_model(fields.pop('name'), **{**fields, 'num_classes': info.num_classes})
     ops = [dict(op) for op in config.data.augment]
-    augment.check(ops)
+    augment.check(ops, info.channels)
     return cls._with_options(model, info, ops, **{k: v for k, v in config.task.items()
                                                   if k != 'name'})
 
   @classmethod
   def _with_options(cls, model, info, ops, **options):
-    names = dict(loss='loss_name', label_smoothing='label_smoothing')
+    names = dict(loss='loss_name', label_smoothing='label_smoothing',
+                 target_threshold='target_threshold')
     for option in options:
       if option not in names:
         raise unknown('option of the task:', option, names)
-    if options.get('loss', 'softmax') not in LOSSES:
-      raise unknown('loss', options['loss'], LOSSES)
-    return cls(model, info, ops, **{names[k]: v for k, v in options.items()})
+    task = cls(model, info, ops, **{names[k]: v for k, v in options.items()})
+    losses.check(task.loss_name, task.label_smoothing, task.target_threshold, info.num_classes,
+                 info.multi_label)
+    return task
+
+  @property
+  def best(self) -> str:
+    """The measure by which checkpoints are compared."""
+    return 'test/precision_at_1' if self.info.multi_label else 'test/accuracy'
 
   @property
   def rules(self) -> sharding.Rules:
@@ -83,16 +75,13 @@ class Classification:
     image = jnp.zeros((1, *batch['image'].shape[1:]), jnp.float32)
     return self.model.init(rng, image)
 
-  def _targets(self, labels):
-    """Returns smoothed one-hot targets `[batch, classes]`."""
-    targets = jax.nn.one_hot(labels, self.info.num_classes)
-    return optax.smooth_labels(targets, self.label_smoothing)
-
   def augment(self, batch, rng):
     """Returns the batch with float images in [0, 1] after augmentation, and `target`."""
     images = batch['image'].astype(jnp.float32) / 255.
-    images, targets = augment.apply(images, self._targets(batch['label']), rng, self.ops)
-    return {**batch, 'image': images, 'target': targets}
+    hot = multi_hot(batch['label'], self.info.num_classes).astype(jnp.float32)
+    images, targets = augment.apply(images, losses.smooth(hot, self.label_smoothing), rng, self.ops,
+                                    self.info.mean, self.info.std)
+    return {**batch, 'image': images, 'target': losses.binarize(targets, self.target_threshold)}
 
   def _apply(self, params, model_state, images, **kwargs):
     images = augment.normalize(images, self.info.mean, self.info.std)
@@ -102,18 +91,24 @@ class Classification:
     """Returns the mean loss of an augmented batch, and its metrics."""
     logits, changed = self._apply(params, model_state, batch['image'], train=True,
                                   rngs={'dropout': rng}, mutable=list(model_state))
-    losses = LOSSES[self.loss_name](logits, batch['target'])
-    total, count = metrics.masked(losses, batch['mask'])
+    each = losses.LOSSES[self.loss_name](logits, batch['target'])
+    total, count = metrics.masked(each, batch['mask'])
+    right = top_k(logits, multi_hot(batch['label'], self.info.num_classes), 1)
     sums = {'loss': (total, count),
-            'accuracy': metrics.masked(top_k(logits, batch['label'], 1), batch['mask'])}
+            self.best.removeprefix('test/'): metrics.masked(right, batch['mask'])}
     return total / jnp.maximum(count, 1.), Aux(sums, changed, count)
 
   def predict(self, params, model_state, batch):
     """Returns logits `[batch, classes]` of uint8 images, without augmentation."""
     return self._apply(params, model_state, batch['image'].astype(jnp.float32) / 255.)
 
+  def represent(self, params, model_state, batch):
+    """Returns what the head reads, `[batch, width]`, of uint8 images, without augmentation."""
+    _, state = self._apply(params, model_state, batch['image'].astype(jnp.float32) / 255.,
+                           mutable=['intermediates'])
+    return state['intermediates']['representation'][0]
+
   def evaluators(self):
-    """Returns the accuracy over the test split, with the loss of unsmoothed targets."""
-    plain = lambda logits, labels: LOSSES[self.loss_name](
-        logits, jax.nn.one_hot(labels, self.info.num_classes))
-    return {'test': Accuracy(self.predict, plain)}
+    """Returns the evaluator of accuracy and calibration, with the loss of unsmoothed targets."""
+    return [Measures(self.predict, losses.LOSSES[self.loss_name], losses.OUTPUTS[self.loss_name],
+                     self.info.classes, self.info.multi_label)]
