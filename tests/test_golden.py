@@ -7,8 +7,8 @@ from tests.conftest import golden_files
 
 
 @pytest.mark.parametrize('path', golden_files(
-    'A2_google_vit_*', 'A2_google_load_*', 'A3_bv_vit_*', 'A3_bv_load_*', 'H1_posemb_resize_*',
-    'H2_bv_mixup', 'H4_lr_schedules_*', 'H5_layer_decay_vit*'))
+    'A2_google_*', 'A3_bv_*', 'I1_bit_*', 'H1_posemb_resize_*',
+    'H2_*', 'H3_*', 'H4_lr_schedules_*', 'H5_layer_decay_vit*'))
 def test_golden(path):
   failed = [e for e in golden.errors(path) if not e.passed]
   assert not failed, failed

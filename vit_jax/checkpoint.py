@@ -128,13 +128,13 @@ def stages(workdir: str) -> list[str]:
 
 
 def read_params(folder: str) -> trees.Flat:
-  """Returns the parameters (averaged ones where the run kept them) of one checkpoint.
+  """Returns the parameters (averaged ones where the run kept them) and model state of a checkpoint.
 
   Args:
     folder: `workdir/checkpoints/STEP`.
 
   Returns:
-    {path: array} on the host, as saved: a stack of layers stays one.
+    {path: array} on the host, as saved: a stack of layers stays one; state as 'batch_stats/...'.
 
   Raises:
     UserError: when it cannot be read.
@@ -144,7 +144,8 @@ def read_params(folder: str) -> trees.Flat:
     handler = ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(item).tree
     key = 'ema' if saved.get('ema') else 'params'
-    want = {key: jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), saved[key])}
+    kept = [key] + ['model_state'] * bool(saved.get('model_state'))
+    want = jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), {k: saved[k] for k in kept})
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), want)
     restored = handler.restore(item, args=ocp.args.PyTreeRestore(
         want, restore_args=args, partial_restore=True))
@@ -152,4 +153,4 @@ def read_params(folder: str) -> trees.Flat:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     raise UserError(f'{folder} is not a readable checkpoint ({reason}); an older step may '
                     'be') from None
-  return trees.flatten(restored[key])
+  return {k: v for part in kept for k, v in trees.flatten(restored[part]).items()}

@@ -53,6 +53,7 @@ class Classifier:
       output: 'softmax' or 'sigmoid', as the model was trained.
     """
     self.model, self.params, self.info = loaded
+    self._variables = loaded.variables
     self.cut = crops.make(self.info.eval_crop, self.info.image_size, self.info.interpolation)
     self._output = OUTPUTS[output]
     self._predict = compilation.jit(self._logits)
@@ -74,11 +75,11 @@ class Classifier:
   def _normalize(self, image):
     return augment.normalize(image.astype(jnp.float32) / 255., self.info.mean, self.info.std)
 
-  def _logits(self, params, image):
-    return self._output(self.model.apply({'params': params}, self._normalize(image)))
+  def _logits(self, variables, image):
+    return self._output(self.model.apply(variables, self._normalize(image)))
 
-  def _attention(self, params, image):
-    _, state = self.model.apply({'params': params}, self._normalize(image),
+  def _attention(self, variables, image):
+    _, state = self.model.apply(variables, self._normalize(image),
                                 mutable=['intermediates'])
     return {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
 
@@ -94,7 +95,7 @@ class Classifier:
       for start in range(0, count, BATCH):
         images_read = list(pool.map(read, range(start, min(start + BATCH, count))))
         part, length = self._padded(np.stack(images_read))
-        out.append(np.asarray(self._predict(self.params, part))[:length])
+        out.append(np.asarray(self._predict(self._variables, part))[:length])
     return np.concatenate(out)
 
   def _padded(self, part):
@@ -109,7 +110,7 @@ class Classifier:
       batch: uint8 `[images, height, width, channels]`, at most `BATCH` of them.
     """
     part, length = self._padded(batch)
-    found = jax.device_get(self._attend(self.params, part))
+    found = jax.device_get(self._attend(self._variables, part))
     layers = trees.unstack({k: v for k, v in found.items() if 'encoderblock' in k})
     depth = len(layers)
     name = 'Transformer/encoderblock_{}/MultiHeadDotProductAttention_0/attention'

@@ -23,6 +23,7 @@ Rules = tuple[tuple[str, P], ...]
 
 # Attention heads and the hidden layer of the MLP are split over `model` (Megatron-LM,
 # arXiv:1909.08053, section 3); the other large axis over `fsdp` (ZeRO-3, arXiv:1910.02054).
+# Convolutions are split over their output channels.
 VIT: Rules = (
     (r'.*/(query|key|value)/kernel', P('fsdp', 'model', None)),
     (r'.*/(query|key|value)/bias', P('model', None)),
@@ -30,12 +31,29 @@ VIT: Rules = (
     (r'.*/Dense_0/kernel', P('fsdp', 'model')),
     (r'.*/Dense_0/bias', P('model')),
     (r'.*/Dense_1/kernel', P('model', 'fsdp')),
-    (r'.*/embedding/kernel', P(None, None, None, 'fsdp')),
-    (r'.*/(pre_logits|head)/kernel', P('fsdp', 'model')),
+    (r'.*/(embedding|conv\w+)/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/(pre_logits|head|head_dist)/kernel', P('fsdp', 'model')),
     (r'.*', P()),
 )
 
-RULES: Mapping[str, Rules] = dict(vit=VIT)
+MIXER: Rules = (
+    (r'.*/token_mixing/Dense_0/kernel', P(None, 'model')),
+    (r'.*/token_mixing/Dense_1/kernel', P('model', None)),
+    (r'.*/channel_mixing/Dense_0/kernel', P('fsdp', 'model')),
+    (r'.*/channel_mixing/Dense_1/kernel', P('model', 'fsdp')),
+    (r'.*/Dense_0/bias', P('model')),
+    (r'.*/stem/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/head/kernel', P('fsdp', 'model')),
+    (r'.*', P()),
+)
+
+RESNET: Rules = (
+    (r'.*/conv\w+/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/head/kernel', P('fsdp', 'model')),
+    (r'.*', P()),
+)
+
+RULES: Mapping[str, Rules] = dict(vit=VIT, mixer=MIXER, resnet=RESNET, bit=RESNET)
 
 # A stack of layers: the rule is the layer's, the leading axis stays whole.
 STACKED = re.compile(r'.*/encoderblock/')
@@ -85,6 +103,13 @@ def constrain(x: jax.Array) -> jax.Array:
   if mesh.empty or 'data' not in mesh.axis_names or x.shape[0] % batch_shards(mesh):
     return x
   return jax.lax.with_sharding_constraint(x, BATCH)
+
+
+def gather(tree):
+  """Lets every device, so every process, hold the arrays of a tree whole, on the mesh in use."""
+  if jax.sharding.get_abstract_mesh().empty:
+    return tree
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, P()), tree)
 
 
 def spec(path: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> tuple[P, list[str]]:

@@ -53,10 +53,12 @@ def start(config, task, state, info):
   """Returns the state that a run without checkpoint starts from: `init_from`, else random."""
   if not config.init_from:
     return state, []
-  params, report = weights.initialize(task.model, state.params, info, config.init_from,
-                                      reset_head=config.reset_head)
+  variables, report = weights.initialize(
+      task.model, {'params': state.params, **state.model_state}, info, config.init_from,
+      reset_head=config.reset_head)
+  params = variables.pop('params')
   ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-  return state.replace(params=params, ema=ema), report.lines()
+  return state.replace(params=params, model_state=variables, ema=ema), report.lines()
 
 
 def train(config, workdir: str) -> dict:

@@ -11,16 +11,41 @@ from tests.models import tiny
 from vit_jax import models, trees, weights
 from vit_jax.errors import UserError
 from vit_jax.models.features import Features
+from vit_jax.models.mixer import Mixer
+from vit_jax.models.vit import ViT
 
-# Of the authors' code at 224 pixels with 1000 classes; the last four follow from the closed form.
+# Of the authors' code, or timm's for the same network, at the size in the name (224) with 1000 classes;
+# vit_m, vit_g, vit_G, mixer_h14, r50_b32, r50_l16 and r50x2_l32 follow from the closed form.
 PARAMETERS = dict(
     vit_ti16=5_717_416, vit_s16=22_050_664, vit_s32=22_878_952, vit_b16=86_567_656,
     vit_b32=88_224_232, vit_b8=86_576_872, vit_l16=304_326_632, vit_l32=306_535_400,
     vit_h14=632_045_800, vit_m32=39_942_120, vit_m16=38_837_736, vit_g14=1_012_611_432,
-    vit_G14=1_844_440_680)
+    vit_G14=1_844_440_680,
+    r_ti16=6_337_704, r26_s32=36_431_912, r26_b32=101_383_976, r50_l32=328_994_856,
+    r50_b16=98_659_112, r50_b32=110_945_832, r50_l16=316_483_624, r50x2_l32=401_491_048,
+    deit_ti16=5_717_416, deit_s16=22_050_664, deit_b16=86_567_656, deit_b16_384=86_859_496,
+    deit_ti16_distilled=5_910_800, deit_s16_distilled=22_436_432, deit_b16_distilled=87_338_192,
+    deit_b16_distilled_384=87_630_032, deit3_s16=22_059_496, deit3_m16=38_849_512,
+    deit3_b16=86_585_320, deit3_l16=304_374_760, deit3_h14=632_126_440, deit3_s16_384=22_205_416,
+    deit3_b16_384=86_877_160, deit3_l16_384=304_763_880,
+    mixer_s32=19_104_624, mixer_s16=18_528_264, mixer_b32=60_293_428, mixer_b16=59_880_472,
+    mixer_l32=206_939_264, mixer_l16=208_196_168, mixer_h14=432_350_952,
+    resnet18=11_689_512, resnet34=21_797_672, resnet50=25_557_032, resnet101=44_549_160,
+    resnet152=60_192_808, resnet50_gn=25_557_032,
+    bit_r50x1=25_549_352, bit_r50x3=217_319_080, bit_r101x1=44_541_480, bit_r101x3=387_934_888,
+    bit_r152x2=236_335_208, bit_r152x4=936_533_224)
 
-# What a small model of the same family has; nothing of the family's own shape is lost.
-SHRUNKEN = dict(width=16, depth=1, num_heads=2, mlp_dim=24, num_classes=3)
+
+def shrunken(name):
+  """Returns a small model of the same family; nothing of the family's own shape is lost."""
+  model = models.create_model(name)
+  fields = {'ViT': dict(width=16, depth=1, num_heads=2, mlp_dim=24),
+            'Mixer': dict(width=16, depth=1, tokens_mlp_dim=8, channels_mlp_dim=24),
+            'ResNet': dict(width=32, depths=(1, 1)), 'BiT': dict(width=32, depths=(1, 1))
+            }[type(model).__name__]
+  if getattr(model, 'stem_depths', None):
+    fields |= dict(stem_width=32, stem_depths=(1, 1))
+  return models.create_model(name, num_classes=3, **fields)
 
 
 def test_every_model_has_its_count_here():
@@ -31,37 +56,45 @@ def test_every_model_has_its_count_here():
 def test_named_model(name):
   variant = models.variant(name)
   assert variant.source and variant.parameters == PARAMETERS[name]
-  model = models.create_model(name, scan=True)  # traced once instead of depth times
-  shapes = weights.init_shapes(model, variant.image_size, 3)
+  scan = dict(scan=True) if hasattr(variant.module, 'scan') else {}  # traced once, not depth times
+  shapes = weights.init_shapes(models.create_model(name, **scan), variant.image_size, 3)
   assert trees.count(shapes) == variant.parameters
-  _check_features(name)
-  _check_gradients(models.create_model(name, **SHRUNKEN))
-
-
-def _check_features(name):
-  """Features at the model's own size, and at one that is not square."""
-  model = models.create_model(name, num_classes=None, scan=True)
-  for grid in ((14, 14), (3, 5)):
-    height, width = (n * p for n, p in zip(grid, model.patch, strict=True))
-    image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
-    got, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
-    assert isinstance(got, Features)
-    assert [m.shape for m in got.maps] == [(2, *grid, model.width)]
-    assert got.tokens.shape == (2, model.num_prefix, model.width)
-    for step, m in zip(got.strides, got.maps, strict=True):
-      assert (m.shape[1] * step[0], m.shape[2] * step[1]) == (height, width)
+  _check_small(shrunken(name))
 
 
 @functools.cache  # shrunken, many differ by nothing
-def _check_gradients(model):
-  """A shrunken one computes finite logits and gradients that reach every parameter."""
-  size = (model.patch[0], 2 * model.patch[1])
-  params, image = tiny.params(model, size), tiny.images(size, batch=2)
+def _check_small(model):
+  """Features at a size that is not square, and at an odd one where that can be; live gradients."""
+  cut = isinstance(model, (ViT, Mixer))
+  sizes = [(model.patch[0], 2 * model.patch[1])] if cut else [(40, 32), (29, 42)]
+  if getattr(model, 'stem_depths', None) is not None and model.kernel == (1, 1):
+    sizes.append((23, 31))
+  for size in sizes:
+    _check_features(model.clone(num_classes=None), size)
+  _check_gradients(model, sizes[0])
+
+
+def _check_features(backbone, size):
+  variables = tiny.variables(backbone, size)
+  got = tiny.jit(backbone.apply)(variables, tiny.images(size))
+  assert isinstance(got, Features)
+  for (down, right), m in zip(got.strides, got.maps, strict=True):
+    assert m.shape[:3] == (2, -(-size[0] // down), -(-size[1] // right))
+    assert np.isfinite(m).all() and m.dtype == jnp.float32
+  tokens = getattr(backbone, 'num_prefix', 0)
+  assert got.tokens is None if not tokens else got.tokens.shape == (2, tokens, backbone.width)
+
+
+def _check_gradients(model, size):
+  """It computes finite logits and gradients that reach every parameter."""
+  variables, image = tiny.variables(model, size), tiny.images(size)
+  state = {k: v for k, v in variables.items() if k != 'params'}
   def loss(params):
-    logits = model.apply({'params': params}, image, train=True)
-    return jnp.square(logits - jnp.arange(3.)).sum(), logits
-  (_, logits), grads = tiny.jit(jax.value_and_grad(loss, has_aux=True))(params)
-  assert logits.shape == (2, 3) and np.isfinite(logits).all()
+    logits, _ = model.apply({'params': params, **state}, image, train=True, mutable=list(state))
+    return sum(jnp.square(z - jnp.arange(3.)).sum() for z in jax.tree.leaves(logits)), logits
+  (_, logits), grads = tiny.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+  for z in jax.tree.leaves(logits):
+    assert z.shape == (2, 3) and np.isfinite(z).all()
   for path, grad in trees.flatten(grads).items():
     assert np.isfinite(grad).all(), path
     # Softmax does not change when the same is added to all scores of a query.

@@ -15,15 +15,21 @@ def vit(**overrides):
       width=16, depth=2, num_heads=2, mlp_dim=24, patch_size=4, num_classes=5), **overrides})
 
 
-def params(model, image_size=IMAGE, channels=3, seed=0):
-  """Returns parameters around the usual scales, the same for stacked and single layers."""
-  shapes = trees.flatten(weights.init_shapes(model, image_size, channels))
+def variables(model, image_size=IMAGE, channels=3, seed=0):
+  """Returns variables around the usual scales, the same for stacked and single layers."""
+  shapes = weights.flatten(weights.variable_shapes(model, image_size, channels))
   rng = np.random.default_rng(seed)
   draw = lambda path, s: np.float32(
-      path.endswith('scale') + .3 * rng.normal(size=s.shape))
+      path.endswith(('scale', 'var')) + .3 * rng.normal(size=s.shape))
   single = {path: draw(path, s) for path, s in sorted(trees.unstack(shapes).items())}
+  single = {path: np.abs(v) if path.endswith('/var') else v for path, v in single.items()}
   flat = trees.stack(single) if trees.is_stacked(shapes) else single
-  return jax.tree.map(jnp.asarray, trees.unflatten(flat))
+  return jax.tree.map(jnp.asarray, weights.unflatten(flat))
+
+
+def params(model, image_size=IMAGE, channels=3, seed=0):
+  """Returns the parameters among `variables`."""
+  return variables(model, image_size, channels, seed)['params']
 
 
 def images(size=IMAGE, batch=2, channels=3, seed=0):

@@ -8,10 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vit_jax.errors import UserError, unknown
-from vit_jax.models import vit
+from vit_jax.models import bit, deit, hybrid, mixer, resnet, vit
 from vit_jax.models.variant import Variant
 
-MODELS: Mapping[str, Variant] = {**vit.VARIANTS}
+MODELS: Mapping[str, Variant] = {
+    **vit.VARIANTS, **hybrid.VARIANTS, **deit.VARIANTS, **mixer.VARIANTS, **resnet.VARIANTS,
+    **bit.VARIANTS}
 
 
 def list_models(pattern: str = '*') -> list[str]:

@@ -6,6 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 
+# Of ImageNet's training images; torchvision, timm and the DeiT family use them.
+IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:

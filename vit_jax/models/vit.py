@@ -3,7 +3,8 @@
 Parameters carry the names of the published files, so that every tool that reads those reads ours:
 `embedding`, `cls`, `Transformer/posembed_input/pos_embedding`, `Transformer/encoderblock_0/
 {LayerNorm_0, MultiHeadDotProductAttention_0, LayerNorm_1, MlpBlock_0}`, `Transformer/encoder_norm`,
-`pre_logits`, `head`. With `scan=True` the layers are one stack `Transformer/encoderblock/...` with
+`pre_logits`, `head`; hybrids have the ResNet's too, `conv_root`, `gn_root`, `block1/unit1/...`.
+With `scan=True` the layers are one stack `Transformer/encoderblock/...` with
 a leading axis; `vit_jax.trees` converts either way.
 
 Intermediates, read with `capture_intermediates=True` or `mutable=['intermediates']`:
@@ -24,6 +25,7 @@ from vit_jax.layers.drop_path import DropPath
 from vit_jax.layers.mlp import MlpBlock
 from vit_jax.layers.patches import grid_size
 from vit_jax.layers.positions import LearnedPositions, sincos_2d
+from vit_jax.models import resnet
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Variant
 
@@ -33,11 +35,16 @@ SCALING = 'Scaling vision transformers, arXiv:2106.04560, table 2'
 
 POOLS = ('token', 'mean', 'attention', 'none')
 POSITIONS = ('learned', 'sincos', 'none')
+FUSIONS = ('logits', 'softmax')
 REMAT = dict(none=None, full=None, dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
 
 
 class EncoderBlock(nn.Module):
-  """One pre-norm layer: attention, then MLP, each behind a LayerNorm (ViT paper, eq. 2 and 3)."""
+  """One pre-norm layer: attention, then MLP, each behind a LayerNorm (ViT paper, eq. 2 and 3).
+
+  With `layer_scale` the branches are scaled per channel by `gamma_1` and `gamma_2`, `[width]`
+  (CaiT, arXiv:2103.17239, section 2.2).
+  """
   num_heads: int
   mlp_dim: int
   dropout_rate: float = 0.
@@ -45,6 +52,7 @@ class EncoderBlock(nn.Module):
   layer_norm_eps: float = 1e-6
   gelu: str = 'tanh'
   qk_norm: bool = False
+  layer_scale: float | None = None
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -55,9 +63,15 @@ class EncoderBlock(nn.Module):
     y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype,
                   name='MultiHeadDotProductAttention_0')(y, y, train)
     y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
-    x = self._residual(x, DropPath()(y, drop_path_rate, train))
+    x = self._residual(x, DropPath()(self._scaled(y, 'gamma_1'), drop_path_rate, train))
     y = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype)(norm()(x), train)
-    return self._residual(x, DropPath()(y, drop_path_rate, train)), None
+    return self._residual(x, DropPath()(self._scaled(y, 'gamma_2'), drop_path_rate, train)), None
+
+  def _scaled(self, branch, name):
+    if self.layer_scale is None:
+      return branch
+    start = nn.initializers.constant(self.layer_scale)
+    return branch * self.param(name, start, branch.shape[-1:]).astype(branch.dtype)
 
   def _residual(self, x, branch):
     # The barrier keeps each layer's gradient apart from the next one's: see vit_jax.compilation.
@@ -65,7 +79,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Positions, `depth` layers and the last norm (ViT paper, section 3.1)."""
+  """Positions, `depth` layers and the last norm, if asked for (ViT paper, section 3.1)."""
   depth: int
   num_heads: int
   mlp_dim: int
@@ -77,14 +91,16 @@ class Encoder(nn.Module):
   layer_norm_eps: float = 1e-6
   gelu: str = 'tanh'
   qk_norm: bool = False
+  layer_scale: float | None = None
+  last_norm: bool = True
   scan: bool = False
   remat: str = 'none'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False) -> jax.Array:
-    """Maps patches `[batch, h, w, width]` and the class token `[batch, 1, width]`, or None, to
-    tokens `[batch, 1 + h * w, width]`, the class token first."""
+    """Maps patches `[batch, h, w, width]` and extra tokens `[batch, n, width]`, or None, to
+    tokens `[batch, n + h * w, width]`, the extra tokens first."""
     batch, *grid, width = patches.shape
     x = patches.reshape(batch, -1, width)
     if self.position == 'sincos':
@@ -98,6 +114,8 @@ class Encoder(nn.Module):
       x = jnp.concatenate([token, learned(x)], axis=1)
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(sharding.constrain(x))
     x = self._layers(x, train)
+    if not self.last_norm:
+      return x
     return nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='encoder_norm')(x)
 
   def _layers(self, x, train):
@@ -108,7 +126,7 @@ class Encoder(nn.Module):
     fields = dict(
         num_heads=self.num_heads, mlp_dim=self.mlp_dim, dropout_rate=self.dropout_rate,
         attention_dropout_rate=self.attention_dropout_rate, layer_norm_eps=self.layer_norm_eps,
-        gelu=self.gelu, qk_norm=self.qk_norm, dtype=self.dtype)
+        gelu=self.gelu, qk_norm=self.qk_norm, layer_scale=self.layer_scale, dtype=self.dtype)
     rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
     rates = rates if self.drop_path_rate and train else None
     if not self.scan:
@@ -144,13 +162,17 @@ class ViT(nn.Module):
   """Vision Transformer: a classifier, or a backbone where `num_classes` is None.
 
   Attributes:
-    num_classes: of the head; None returns `Features`, with one map of stride `patch_size`.
-    patch_size: pixels, one number or (height, width).
+    num_classes: of the head; None returns `Features`, with one map of stride `patch`.
+    patch_size: pixels, one number or (height, width); of a hybrid: of the ResNet's map.
     width, depth, num_heads, mlp_dim: of the encoder (ViT paper, table 1).
     pool: 'token' (the class token), 'mean' over patches, 'attention', or 'none' (every token).
     class_token: whether there is one; None: only where it is pooled.
     class_position: whether the learned table has an entry for the class token, as the ViT paper
-      has it (eq. 1); big_vision has none.
+      has it (eq. 1); big_vision and DeiT III have none.
+    distillation_token: a second token and a second head, `head_dist` (DeiT, arXiv:2012.12877, section
+      4): training gives (class logits, distillation logits).
+    fusion: of the two heads otherwise: 'logits', their mean (DeiT's code), or 'softmax', the logarithm
+      of the mean of their probabilities (DeiT's section 5.3).
     position: 'learned', 'sincos' or 'none'.
     representation_size: width of the tanh layer before the head; None for no such layer.
     dropout_rate: behind every dense layer but query, key and value, and behind the positions.
@@ -159,6 +181,12 @@ class ViT(nn.Module):
     layer_norm_eps: published ViTs have 1e-6, Segmenter 1e-5.
     gelu: 'tanh' (Google's) or 'erf' (timm's, DeiT's).
     qk_norm: normalise queries and keys.
+    layer_scale: start of a learned scale per channel of each branch (DeiT III, arXiv:2204.07118,
+      section 3); None for no such scale.
+    norm_pooled: the last norm, then named `fc_norm`, follows the pooling (timm's mean-pooled models).
+    stem_depths: units per stage of the ResNet in front of the patches (hybrids, ViT paper, section
+      3.1); () is its root alone, None no ResNet.
+    stem_width: channels of its root.
     head_bias: initial bias of the head (AugReg: -6.9 with the sigmoid loss).
     scan: compile one layer and loop; the compilation does not grow with the depth.
     remat: what the backward pass computes again: 'none', 'full', or 'dots' (all but matrix
@@ -182,31 +210,60 @@ class ViT(nn.Module):
   layer_norm_eps: float = 1e-6
   gelu: str = 'tanh'
   qk_norm: bool = False
+  layer_scale: float | None = None
+  norm_pooled: bool = False
+  distillation_token: bool = False
+  fusion: str = 'logits'
+  stem_depths: tuple[int, ...] | None = None
+  stem_width: int = 64
   head_bias: float = 0.
   scan: bool = False
   remat: str = 'none'
   dtype: jnp.dtype = jnp.float32
 
   @property
+  def kernel(self) -> tuple[int, int]:
+    """(height, width) of the patch embedding's kernel."""
+    return (self.patch_size,) * 2 if isinstance(self.patch_size, int) else tuple(self.patch_size)
+
+  @property
+  def stem_stride(self) -> int:
+    """Pixels per entry of the map that is cut into patches."""
+    return 1 if self.stem_depths is None else 4 * 2 ** max(len(self.stem_depths) - 1, 0)
+
+  @property
   def patch(self) -> tuple[int, int]:
     """(height, width) of a patch in pixels."""
-    return (self.patch_size,) * 2 if isinstance(self.patch_size, int) else tuple(self.patch_size)
+    return self.kernel[0] * self.stem_stride, self.kernel[1] * self.stem_stride
 
   @property
   def num_prefix(self) -> int:
     """Number of tokens in front of the patches."""
-    return int(self.pool == 'token' if self.class_token is None else self.class_token)
+    own = self.pool == 'token' if self.class_token is None else self.class_token
+    return int(own) + self.distillation_token
+
+  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (height, width) of an image in patches; UserError when they don't divide it."""
+    cells = tuple(-(-n // self.stem_stride) for n in image_size)  # a ResNet rounds up
+    if any(n % k for n, k in zip(cells, self.kernel)):
+      return grid_size(image_size, self.patch)  # says which sizes do
+    return cells[0] // self.kernel[0], cells[1] // self.kernel[1]
 
   def check(self) -> None:
     """Raises UserError for fields that do not fit together."""
     for kind, value, options in (('pool', self.pool, POOLS), ('remat', self.remat, REMAT),
-                                 ('position', self.position, POSITIONS)):
+                                 ('position', self.position, POSITIONS),
+                                 ('fusion', self.fusion, FUSIONS)):
       if value not in options:
         raise unknown(kind, value, options)
     if self.width % self.num_heads:
       raise UserError(f'width {self.width} is not divisible by num_heads {self.num_heads}')
-    if self.pool == 'token' and not self.num_prefix:
+    if self.pool == 'token' and self.class_token is False:
       raise UserError("pool='token' needs class_token=True")
+    if self.distillation_token and self.pool != 'token':
+      raise UserError(f"distillation_token=True needs pool='token', not {self.pool!r}")
+    if self.norm_pooled and self.pool not in ('token', 'mean'):
+      raise UserError(f"norm_pooled=True needs pool='token' or 'mean', not {self.pool!r}")
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
@@ -216,31 +273,54 @@ class ViT(nn.Module):
       UserError: for a size that the patch size does not divide, or fields that do not fit.
     """
     self.check()
-    grid = grid_size(image.shape[1:3], self.patch)
-    x = nn.Conv(self.width, self.patch, strides=self.patch, padding='VALID', dtype=self.dtype,
-                name='embedding')(image.astype(self.dtype))
+    grid = self.grid(image.shape[1:3])
+    x = image.astype(self.dtype)
+    if self.stem_depths is not None:
+      x = resnet.trunk(x, self.stem_depths, self.stem_width, train, norm='group', dtype=self.dtype)[-1]
+    x = nn.Conv(self.width, self.kernel, strides=self.kernel, padding='VALID', dtype=self.dtype,
+                name='embedding')(x)
     x = self._encode(x, train)
     if self.num_classes is None:
       maps = x[:, self.num_prefix:].reshape(x.shape[0], *grid, self.width)
       tokens = x[:, :self.num_prefix] if self.num_prefix else None
       return Features((maps,), tokens, (self.patch,))
+    if self.distillation_token:
+      return self._two_heads(x, train)
     x = self._pool(x)
+    if self.norm_pooled:
+      x = nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='fc_norm')(x)
     if self.representation_size:
       x = jnp.tanh(nn.Dense(self.representation_size, dtype=self.dtype, name='pre_logits')(x))
     self.sow('intermediates', 'representation', x)
+    return self._head('head')(x)
+
+  def _head(self, name):
     return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, dtype=jnp.float32,
-                    bias_init=nn.initializers.constant(self.head_bias), name='head')(x)
+                    bias_init=nn.initializers.constant(self.head_bias), name=name)
+
+  def _two_heads(self, x, train):
+    """Maps the encoded tokens to both heads' logits in training, and to what they agree on else."""
+    self.sow('intermediates', 'representation', x[:, 0])
+    own, distilled = self._head('head')(x[:, 0]), self._head('head_dist')(x[:, 1])
+    if train:
+      return own, distilled
+    if self.fusion == 'logits':
+      return (own + distilled) / 2.
+    return jnp.logaddexp(jax.nn.log_softmax(own), jax.nn.log_softmax(distilled)) - jnp.log(2.)
 
   def _encode(self, patches, train):
     """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""
+    names = ('cls', 'dist') if self.distillation_token else ('cls',) * self.num_prefix
+    tokens = [self.param(name, nn.initializers.zeros, (1, 1, self.width)) for name in names]
     token = None
-    if self.num_prefix:
-      token = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
-      token = jnp.tile(token.astype(patches.dtype), (patches.shape[0], 1, 1))
+    if tokens:
+      token = jnp.concatenate(tokens, axis=1).astype(patches.dtype)
+      token = jnp.tile(token, (patches.shape[0], 1, 1))
     encoder = Encoder(
         self.depth, self.num_heads, self.mlp_dim, self.position, self.class_position,
         self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate, self.layer_norm_eps,
-        self.gelu, self.qk_norm, self.scan, self.remat, self.dtype, name='Transformer')
+        self.gelu, self.qk_norm, self.layer_scale, not self.norm_pooled, self.scan, self.remat,
+        self.dtype, name='Transformer')
     return encoder(patches, token, train)
 
   def _pool(self, x):

@@ -1,6 +1,7 @@
 """Fitting weights to a model: which are loaded, resampled, re-initialised or ignored."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -11,7 +12,9 @@ from vit_jax.layers import positions
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 # What another task or class list may replace; everything else must be there and fit.
-_REPLACEABLE = ('head/', 'pre_logits/', 'MAPHead_0/', 'cls', POSITIONS)
+_REPLACEABLE = ('head/', 'head_dist/', 'pre_logits/', 'MAPHead_0/', 'cls', 'dist', POSITIONS)
+_HEADS = ('head/', 'head_dist/', 'pre_logits/')
+FIRST = ('embedding/kernel', 'stem/kernel', 'conv_root/kernel')  # read the image: ViT, Mixer, ResNets
 
 
 @dataclasses.dataclass
@@ -32,19 +35,20 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """A model's patches: the grid, and how many class tokens there are and have a position."""
+  """A model's patches: the grid, and how many extra tokens there are and have a position."""
   size: tuple[int, int]
   tokens: int = 1
   positions: int = 1
 
 
-def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool, hint: Grid | None = None
+def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint: Grid | None = None
                ) -> Grid | None:
   """Returns the grid of the weights' position table; None where there is no table.
 
   Args:
     flat: our paths.
-    class_position: whether the format keeps an entry for the class token in the table.
+    class_position: whether the format keeps entries for the extra tokens in the table; None: if what
+      is left without them is what `hint` has, or a square.
     hint: taken where the table has just its number of patches; otherwise the grid is square.
 
   Raises:
@@ -52,16 +56,19 @@ def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool, hint: Grid 
   """
   if POSITIONS not in flat:
     return None
-  tokens = int('cls' in flat)
+  tokens, entries = sum(name in flat for name in ('cls', 'dist')), flat[POSITIONS].shape[1]
+  hinted = hint.size[0] * hint.size[1] if hint else 0
+  if class_position is None:
+    class_position = entries != hinted and (
+        entries - tokens == hinted or math.isqrt(entries - tokens) ** 2 == entries - tokens)
   own = tokens * class_position
-  patches = flat[POSITIONS].shape[1] - own
-  if hint and hint.size[0] * hint.size[1] == patches:
+  if hinted == entries - own:
     return Grid(hint.size, tokens, own)
-  return Grid(positions.square_grid(patches), tokens, own)
+  return Grid(positions.square_grid(entries - own), tokens, own)
 
 
 def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
-        new: Grid, old: Grid | None = None, class_position: bool = True,
+        new: Grid | None, old: Grid | None = None, class_position: bool | None = True,
         resampling: str = 'corner_aligned_linear',
         reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
   """Makes weights fit a model of another resolution, head or number of channels.
@@ -69,7 +76,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   Args:
     source: our paths, layers one by one.
     target: shapes of the model's parameters, likewise.
-    new: the model's grid.
+    new: the model's grid; None for a model without positions.
     old: the grid that the source's position table was made for; None: as `guess_grid` tells.
     class_position: as `guess_grid` has it.
     resampling: rule for the position table, one of `positions.RESAMPLING`.
@@ -83,7 +90,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     UserError: lists missing, unexpected and misshapen parameters.
   """
   source, report = dict(source), Report()
-  if POSITIONS in source and POSITIONS in target:
+  if new and POSITIONS in source and POSITIONS in target:
     old = old or guess_grid(source, class_position, new)
     _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
   out, missing, misshapen = {}, [], []
@@ -91,14 +98,14 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     array = source.pop(path, None)
     if array is None:
       (report.reinitialised if path.startswith(_REPLACEABLE) else missing).append(path)
-    elif array.shape == want.shape and reset_head and path.startswith('head/'):
+    elif array.shape == want.shape and reset_head and path.startswith(('head/', 'head_dist/')):
       report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
     elif array.shape == want.shape:
       out[path] = array
-    elif path == 'embedding/kernel' and _same_but_channels(array.shape, want.shape):
+    elif path in FIRST and _same_but_channels(array.shape, want.shape):
       out[path] = adapt_channels(array, want.shape[2])
       report.resampled.append(f'{path} {array.shape[2]} -> {want.shape[2]} channels')
-    elif path.startswith('head/') or path.startswith('pre_logits/'):
+    elif path.startswith(_HEADS):
       report.reinitialised.append(f'{path} {array.shape} -> {want.shape}')
     else:
       misshapen.append(f'{path} {array.shape} instead of {want.shape}')
@@ -135,7 +142,7 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _fit_positions(source, shape, old: Grid, new: Grid, resampling: str, report: Report) -> None:
-  """Resamples the table in `source` and moves the class token's entry to where the model has it."""
+  """Resamples the table in `source` and moves the extra tokens' entries to where the model has them."""
   table = np.asarray(source[POSITIONS])
   if shape[2] != table.shape[2]:
     return  # the comparison of shapes will say so
@@ -144,13 +151,15 @@ def _fit_positions(source, shape, old: Grid, new: Grid, resampling: str, report:
     patches = positions.resample(patches, old.size, new.size, 0, resampling)
     report.resampled.append('{} {}x{} -> {}x{} by {}'.format(
         POSITIONS, *old.size, *new.size, resampling))
-  if new.positions and not old.positions:
-    own = np.zeros_like(patches[:, :1])  # it never had one: the class token stands as it is
-  elif old.positions and not new.positions:
-    if new.tokens and 'cls' in source:  # the sum of both is what the encoder saw
-      source['cls'] = source['cls'] + own
-      report.resampled.append(f"cls + the class token's entry of {POSITIONS}")
-    else:
-      report.ignored.append(f"the class token's entry of {POSITIONS}")
-    own = own[:, :0]
-  source[POSITIONS] = np.concatenate([own, patches], axis=1)
+  if old.positions and not new.positions:
+    for i, name in enumerate(('cls', 'dist')[:old.positions]):
+      if i < new.tokens and name in source:  # the sum of both is what the encoder saw
+        source[name] = source[name] + own[:, i:i + 1]
+        report.resampled.append(f"{name} + its entry of {POSITIONS}")
+      else:
+        said = dict(cls='class', dist='distillation')[name]
+        report.ignored.append(f"the {said} token's entry of {POSITIONS}")
+  own = own[:, :new.positions]
+  # A token that never had one stands as it is.
+  absent = np.zeros((1, new.positions - own.shape[1], table.shape[2]), table.dtype)
+  source[POSITIONS] = np.concatenate([own, absent, patches], axis=1)

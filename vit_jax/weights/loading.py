@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import os
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,9 +14,19 @@ import numpy as np
 from vit_jax import checkpoint, models, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.weights import npz, vit
-from vit_jax.weights.fit import Grid, Report, fit, guess_grid
+from vit_jax.models.bit import BiT
+from vit_jax.models.mixer import Mixer
+from vit_jax.models.resnet import ResNet
+from vit_jax.models.vit import ViT
+from vit_jax.weights import formats, npz
+from vit_jax.weights.fit import FIRST, Grid, Report, fit, guess_grid
+from vit_jax.weights.mixer import MIXER
+from vit_jax.weights.resnet import BIG_VISION_RESNET, BIT
 from vit_jax.weights.table import Table, to_ours, to_theirs
+from vit_jax.weights.vit import BIG_VISION, GOOGLE
+
+
+STATE = 'batch_stats/'  # where running statistics lie among our paths
 
 
 class Source(NamedTuple):
@@ -26,15 +37,36 @@ class Source(NamedTuple):
   classes: tuple[str, ...]    # of a run; () for a published file
 
 
-class Loaded(NamedTuple):
-  """A model with its parameters: `logits = model.apply({'params': params}, images)`."""
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A model with its parameters; unpacks into `model, params, info`.
+
+  Attributes:
+    model: `logits = model.apply(loaded.variables, images)`.
+    params: its parameters.
+    info: facts of its data.
+    state: what else it keeps, such as running statistics under `batch_stats`.
+  """
   model: nn.Module
   params: dict
   info: Info
+  state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def variables(self) -> dict:
+    """All that `model.apply` takes."""
+    return {'params': self.params, **self.state}
+
+  def __iter__(self) -> Iterator:
+    return iter((self.model, self.params, self.info))
 
 
-def read(path: str) -> Source:
+def read(path: str, num_heads: int | None = None) -> Source:
   """Reads the weights of a run (workdir or one of its checkpoints) or of a published `.npz` file.
+
+  Args:
+    path: of the run or file.
+    num_heads: of the attention; files that pack the heads into one axis do not tell.
 
   Raises:
     UserError: when it is neither, or damaged.
@@ -43,13 +75,12 @@ def read(path: str) -> Source:
     workdir, folder = checkpoint.find(path)
     flat = trees.unstack(checkpoint.read_params(folder))
     model, info = run_model(workdir), Info.load(workdir)
-    return Source(flat, model_grid(model, info.image_size), vit.GOOGLE, info.classes)
+    return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
   if not os.path.exists(path):
     raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
-  arrays = vit.parameters(npz.read(path))
-  table = vit.guess_table(arrays)
-  flat = to_ours(table, arrays)
-  return Source(flat, None, table, ())
+  arrays = formats.parameters(npz.read(path))
+  table = formats.guess(arrays)
+  return Source(to_ours(table, arrays, num_heads), None, table, ())
 
 
 def run_config(workdir: str) -> dict:
@@ -70,16 +101,34 @@ def run_model(workdir: str, **overrides) -> nn.Module:
                              **{'num_classes': info.num_classes, **fields, **overrides})
 
 
-def model_grid(model: nn.Module, image_size: tuple[int, int]) -> Grid:
-  """Returns the grid of a ViT at an image size, in pixels."""
-  size = tuple(n // p for n, p in zip(image_size, model.patch))
-  return Grid(size, model.num_prefix, int(model.num_prefix and model.class_position))
+def model_grid(model: nn.Module, image_size: tuple[int, int]) -> Grid | None:
+  """Returns the grid of a ViT at an image size, in pixels; None for a model without positions."""
+  if not isinstance(model, ViT):
+    return None
+  return Grid(model.grid(image_size), model.num_prefix, model.num_prefix * model.class_position)
+
+
+def variable_shapes(model: nn.Module, image_size: tuple[int, int], channels: int) -> dict:
+  """Returns the tree of shapes of all that a model keeps: `params`, and `batch_stats` if any."""
+  image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
+  return dict(jax.eval_shape(model.init, jax.random.key(0), image))
 
 
 def init_shapes(model: nn.Module, image_size: tuple[int, int], channels: int):
   """Returns the tree of shapes of a model's parameters."""
-  image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
+  return variable_shapes(model, image_size, channels)['params']
+
+
+def flatten(variables: Mapping[str, Any]) -> trees.Flat:
+  """Returns our paths: parameters without a prefix, running statistics below `STATE`."""
+  state = trees.flatten({k: v for k, v in variables.items() if k != 'params'})
+  return {**trees.flatten(variables['params']), **state}
+
+
+def unflatten(flat: trees.Flat) -> dict:
+  """The inverse of `flatten`."""
+  prefixed = {k if k.startswith(STATE) else f'params/{k}': v for k, v in flat.items()}
+  return trees.unflatten(prefixed)
 
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
@@ -108,56 +157,78 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
                     "'weights.npz'), or vit_jax.create_model for a fresh one")
   if path is None and name.endswith('.npz'):
     raise UserError(f"say which model {name} belongs to: vit_jax.load('vit_b16', {name!r})")
-  source = read(path or name)
   size = (image_size,) * 2 if isinstance(image_size, int) else image_size and tuple(image_size)
   if num_classes is not None:
     overrides['num_classes'] = num_classes
   if os.path.isdir(path or name):
-    workdir, _ = checkpoint.find(path or name)
-    info = Info.load(workdir)
-    model = run_model(workdir, **overrides) if path is None else models.create_model(
-        name, **{'num_classes': info.num_classes, **overrides})
+    source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
-    grid = guess_grid(source.flat, source.table.class_position,
-                      size and Grid(_patches(size, source.flat)))
-    info = _published_info(name, source.flat, grid)
-    model = models.create_model(name, **{**_fields(source.flat, grid), **overrides})
-    source = source._replace(grid=grid)
-    patch = source.flat['embedding/kernel'].shape[:2]
-    if patch != model.patch:
-      raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
-                      'to'.format(path, *patch, name, *model.patch))
+    source, model, info = _from_file(name, path or name, size, overrides)
   size, channels = size or info.image_size, channels or info.channels
-  shapes = init_shapes(model, size, channels)
-  flat, report = fit(source.flat, trees.unstack(trees.flatten(shapes)), old=source.grid,
-                     new=model_grid(model, size), resampling=source.table.resampling)
+  shapes = variable_shapes(model, size, channels)
+  flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
+                     new=model_grid(model, size), class_position=source.table.class_position,
+                     resampling=source.table.resampling)
   if verbose:
     print('\n'.join(report.lines()))
   classes = info.classes if model.num_classes in (None, info.num_classes) else tuple(
       str(i) for i in range(model.num_classes))
   info = dataclasses.replace(info, image_size=size, channels=channels, classes=classes)
-  return Loaded(model, complete(flat, model, shapes, size, channels, seed), info)
+  state = complete(flat, model, shapes, size, channels, seed)
+  return Loaded(model, state.pop('params'), info, state)
 
 
-def complete(flat: trees.Flat, model: nn.Module, shapes, image_size: tuple[int, int],
-             channels: int, seed: int) -> dict:
-  """Returns the whole tree: loaded arrays where there are any, else the model's own start."""
-  flat = trees.stack(flat) if trees.is_stacked(trees.flatten(shapes)) else flat
-  if set(flat) != set(trees.flatten(shapes)):
+def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
+  """Returns the weights of a run, its model (or the one of that name), and its facts."""
+  workdir, _ = checkpoint.find(path)
+  info = Info.load(workdir)
+  if name is None:
+    return read(path), run_model(workdir, **overrides), info
+  return read(path), models.create_model(name, **{'num_classes': info.num_classes, **overrides}), info
+
+
+def _from_file(name: str, path: str, size: tuple[int, int] | None, overrides: dict
+               ) -> tuple[Source, nn.Module, Info]:
+  """Returns the weights of a published file, the model of that name as the file shows it, and facts."""
+  model = models.create_model(name, **overrides)
+  source = read(path, getattr(model, 'num_heads', None))
+  grid = None
+  if isinstance(model, ViT):
+    grid = guess_grid(source.flat, source.table.class_position, size and Grid(model.grid(size)))
+    kernel = source.flat['embedding/kernel'].shape[:2] if 'embedding/kernel' in source.flat else None
+    if kernel and kernel != model.kernel:
+      raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
+                      'to'.format(path, *kernel, name, *model.kernel))
+  model = models.create_model(name, **{**_fields(model, source, grid), **overrides})
+  return source._replace(grid=grid), model, _published_info(name, model, source.flat, grid)
+
+
+def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
+             image_size: tuple[int, int], channels: int, seed: int) -> dict:
+  """Returns all variables: loaded arrays where there are any, else the model's own start.
+
+  Args:
+    flat: our paths, layers one by one.
+    model: whose variables they are.
+    shapes: of `variable_shapes`.
+    image_size: (height, width) in pixels.
+    channels: of the images.
+    seed: of what starts anew.
+  """
+  wanted = flatten(shapes)
+  flat = trees.stack(flat) if trees.is_stacked(wanted) else flat
+  if set(flat) != set(wanted):
     image = jnp.zeros((1, *image_size, channels))
-    fresh = trees.flatten(jax.jit(model.init)(jax.random.key(seed), image)['params'])
-    flat = {**fresh, **flat}
-  return trees.unflatten({path: jnp.asarray(flat[path]) for path in trees.flatten(shapes)})
+    flat = {**flatten(jax.jit(model.init)(jax.random.key(seed), image)), **flat}
+  return unflatten({path: jnp.asarray(flat[path]) for path in wanted})
 
 
-def _patches(image_size: tuple[int, int], flat: trees.Flat) -> tuple[int, int]:
-  """Returns the grid of an image under the patch kernel of the weights."""
-  return tuple(n // p for n, p in zip(image_size, flat['embedding/kernel'].shape[:2]))
-
-
-def _fields(flat: trees.Flat, grid: Grid | None) -> dict:
-  """Returns the fields of a ViT that a published file shows by what it holds."""
+def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:
+  """Returns the fields of a model that a published file shows by what it holds."""
+  flat = source.flat
   fields = dict(num_classes=flat['head/kernel'].shape[1] if 'head/kernel' in flat else None)
+  if not isinstance(model, ViT):
+    return fields
   if 'pre_logits/kernel' in flat:
     fields['representation_size'] = flat['pre_logits/kernel'].shape[1]
   if 'MAPHead_0/probe' in flat:
@@ -166,44 +237,46 @@ def _fields(flat: trees.Flat, grid: Grid | None) -> dict:
     fields['pool'] = 'mean'
   if grid is None:
     fields['position'] = 'sincos'
-  elif grid.tokens and not grid.positions:
-    fields['class_position'] = False
-  return fields
+  elif grid.tokens:
+    fields['class_position'] = bool(grid.positions)
+  scaled = 'Transformer/encoderblock_0/gamma_1' in flat
+  return dict(source.table.fields, **fields, norm_pooled='fc_norm/scale' in flat,
+              distillation_token='dist' in flat,
+              layer_scale=(model.layer_scale or 1e-4) if scaled else None)
 
 
-def _published_info(name: str, flat: trees.Flat, grid: Grid | None) -> Info:
+def _published_info(name: str, model: nn.Module, flat: trees.Flat, grid: Grid | None) -> Info:
   """Returns the facts that a published file implies: its size, channels and preprocessing."""
-  found = models.variant(name)
-  kernel, head = flat['embedding/kernel'], flat.get('head/bias', np.zeros(0))
-  size = found.image_size
-  if grid is not None:
-    size = tuple(n * p for n, p in zip(grid.size, kernel.shape[:2]))
+  found, head = models.variant(name), flat.get('head/bias', np.zeros(0))
+  first = next((path for path in FIRST if path in flat), None)
+  size = found.image_size if grid is None else tuple(
+      n * p for n, p in zip(grid.size, model.patch, strict=True))
   rule = found.preprocessing
   crop = dict(name=rule.crop, **(dict(ratio=rule.crop_ratio) if rule.crop == 'center' else {}))
   return Info(source='', classes=tuple(str(i) for i in range(head.shape[0])),
-              channels=kernel.shape[2], image_size=size, mean=rule.mean, std=rule.std,
-              eval_crop=crop, interpolation=rule.interpolation)
+              channels=flat[first].shape[2] if first else 3, image_size=size, mean=rule.mean,
+              std=rule.std, eval_crop=crop, interpolation=rule.interpolation)
 
 
-def initialize(model: nn.Module, params, info: Info, path: str, *, reset_head: bool = False
-               ) -> tuple[dict, Report]:
-  """Starts a run's parameters from other weights (config.init_from).
+def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path: str, *,
+               reset_head: bool = False) -> tuple[dict, Report]:
+  """Starts a run's variables from other weights (config.init_from).
 
   Args:
     model: of the run.
-    params: its fresh parameters, placed on the mesh; what cannot be loaded stays as it is.
+    variables: its fresh ones, placed on the mesh; what cannot be loaded stays as it is.
     info: of the run's data.
     path: workdir, checkpoint or `.npz` file.
     reset_head: start the head anew even where it would fit.
 
   Returns:
-    (params with the same shardings, Report).
+    (variables with the same shardings, Report).
 
   Raises:
     UserError: as `read` and `fit`.
   """
-  source = read(path)
-  flat = trees.flatten(params)
+  source = read(path, getattr(model, 'num_heads', None))
+  flat = flatten(variables)
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in flat.items()}
   other_classes = bool(source.classes) and source.classes != info.classes
   loaded, report = fit(
@@ -212,7 +285,7 @@ def initialize(model: nn.Module, params, info: Info, path: str, *, reset_head: b
       reset_head=reset_head or other_classes)
   loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
   placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
-  return trees.unflatten(placed), report
+  return {**variables, **unflatten(placed)}, report
 
 
 def check_classes(path: str, info: Info) -> None:
@@ -234,8 +307,10 @@ def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
 
 
 def export(path: str, model: nn.Module, params) -> None:
-  """Writes parameters as a published `.npz` file: vision_transformer's names, or big_vision's for
-  what those have no name for (attention pooling, positions without the class token).
+  """Writes parameters as a published `.npz` file, in the names of the family's own files.
+
+  Of a ViT those are vision_transformer's, or big_vision's for what those have no name for (attention
+  pooling, positions without the class token).
 
   Args:
     path: ends with `.npz`.
@@ -243,13 +318,24 @@ def export(path: str, model: nn.Module, params) -> None:
     params: tree, layers stacked or one by one.
 
   Raises:
-    UserError: for attention pooling beside a class token with a position, which neither can say.
+    UserError: for a model that no published `.npz` format has names for.
   """
   flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(params)).items()}
+  npz.write(path, to_theirs(_own_table(model), flat))
+
+
+def _own_table(model: nn.Module) -> Table:
+  """Returns the `.npz` format that a model's family was published in."""
+  if isinstance(model, Mixer):
+    return MIXER
+  if isinstance(model, BiT):
+    return BIT
+  if isinstance(model, ResNet):
+    if model.norm != 'group':
+      raise UserError('no published .npz format has running statistics')
+    return BIG_VISION_RESNET
   with_position = model.num_prefix and model.class_position
   if model.pool == 'attention' and with_position:
     raise UserError('no published format has attention pooling beside a class token with a position; '
                     'train with class_token=False')
-  new = model.pool == 'attention' or (model.num_prefix and not with_position)
-  table = vit.BIG_VISION if new else vit.GOOGLE
-  npz.write(path, to_theirs(table, flat))
+  return BIG_VISION if model.pool == 'attention' or (model.num_prefix and not with_position) else GOOGLE

@@ -1,0 +1,66 @@
+"""Convolutions of residual networks, plain and with standardised weights."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax.errors import unknown
+
+STANDARDIZE = ('none', 'vit', 'bit')
+PADDING = ('same', 'symmetric')
+
+
+def standardize(kernel: jax.Array, form: str = 'vit') -> jax.Array:
+  """Returns a kernel whose every filter has mean 0 and variance 1 (arXiv:1903.10520, section 3).
+
+  Args:
+    kernel: `[height, width, in, out]`.
+    form: where the epsilon stands: 'vit' adds 1e-5 to the standard deviation (vision_transformer,
+      big_vision), 'bit' adds 1e-10 to the variance (Big Transfer).
+  """
+  centred = kernel - kernel.mean((0, 1, 2))
+  variance = jnp.square(centred).mean((0, 1, 2))
+  if form == 'vit':
+    return centred / (jnp.sqrt(variance) + 1e-5)
+  return centred / jnp.sqrt(variance + 1e-10)
+
+
+class Conv(nn.Module):
+  """A square convolution without bias: `[batch, h, w, in]` to `[batch, h / stride, w / stride, out]`.
+
+  Sizes that the stride does not divide are rounded up. Parameters: `kernel` `[k, k, in, out]`.
+
+  Attributes:
+    features: channels out.
+    kernel_size: an odd number of pixels.
+    stride: pixels.
+    dilation: pixels between the taps.
+    padding: 'same' (TensorFlow's: what is missing, the larger half below and to the right) or
+      'symmetric' (the same on every side, whatever the size).
+    standardize: 'none', or a form of `standardize`.
+    dtype: of the computation; weights are standardised in float32.
+  """
+  features: int
+  kernel_size: int
+  stride: int = 1
+  dilation: int = 1
+  padding: str = 'symmetric'
+  standardize: str = 'none'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    if self.standardize not in STANDARDIZE:
+      raise unknown('form of weight standardisation', self.standardize, STANDARDIZE)
+    if self.padding not in PADDING:
+      raise unknown('padding', self.padding, PADDING)
+    # He's initialisation (arXiv:1502.01852) for what the next ReLU halves; scale-free if standardised.
+    init = nn.initializers.variance_scaling(2., 'fan_out', 'normal')
+    kernel = self.param('kernel', init, (self.kernel_size,) * 2 + (x.shape[-1], self.features))
+    if self.standardize != 'none':
+      kernel = standardize(kernel, self.standardize)
+    around = (self.dilation * (self.kernel_size // 2),) * 2
+    return jax.lax.conv_general_dilated(
+        x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * 2,
+        'SAME' if self.padding == 'same' else (around, around), rhs_dilation=(self.dilation,) * 2,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))

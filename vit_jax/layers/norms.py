@@ -1,0 +1,83 @@
+"""Normalisation of feature maps."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax.errors import UserError
+
+GROUPS = 32  # of every published network with GroupNorm (arXiv:1803.08494, section 4)
+
+
+class GroupNorm(nn.Module):
+  """Normalises `[batch, h, w, c]` over space and each of 32 groups of channels.
+
+  Parameters: `scale`, `bias`, `[c]`.
+
+  Attributes:
+    epsilon: 1e-6 in ViT's hybrids and big_vision, 1e-5 in Big Transfer.
+    scale_init: of the scale; zeros make a residual branch start as nothing.
+    dtype: of the output; statistics are float32.
+  """
+  epsilon: float = 1e-6
+  scale_init: nn.initializers.Initializer = nn.initializers.ones
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+    if channels % GROUPS:
+      raise UserError(f'{GROUPS} groups do not divide the {channels} channels; choose a width that is a '
+                      f'multiple of {GROUPS}')
+    shape = lambda n: (n, 1, 1, GROUPS, channels // GROUPS)
+    scale = self.param('scale', self.scale_init, (channels,)).reshape(shape(1))
+    bias = self.param('bias', nn.initializers.zeros, (channels,)).reshape(shape(1))
+    groups = x.reshape(*x.shape[:3], *shape(1)[3:]).astype(jnp.float32)
+    mean = groups.mean((1, 2, 4), keepdims=True)
+    variance = jnp.square(groups - mean).mean((1, 2, 4), keepdims=True)
+    factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+    return ((groups - mean) * factor + bias).reshape(x.shape).astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Normalises `[batch, h, w, c]` over batch and space (arXiv:1502.03167, algorithm 1).
+
+  Under `jit` on a mesh, the statistics are those of the global batch. Parameters: `scale`, `bias`;
+  state `batch_stats`: `mean`, `var`; all `[c]`.
+
+  Attributes:
+    frozen: use the running statistics in training too, and keep all four as they are (DETR,
+      arXiv:2005.12872, section 4).
+    scale_init: of the scale.
+    momentum: share of the running statistics that stays at each step.
+    epsilon: added to the variance.
+    dtype: of the output; statistics are float32.
+  """
+  frozen: bool = False
+  scale_init: nn.initializers.Initializer = nn.initializers.ones
+  momentum: float = .9
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    shape = x.shape[-1:]
+    scale = self.param('scale', self.scale_init, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
+    var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+    if not train or self.frozen:
+      if self.frozen:
+        scale, bias = jax.lax.stop_gradient((scale, bias))
+      factor = jax.lax.rsqrt(var.value + self.epsilon) * scale
+      return (x * factor + (bias - mean.value * factor)).astype(self.dtype)
+    wide = x.astype(jnp.float32)
+    now = wide.mean((0, 1, 2))
+    spread = jnp.square(wide - now).mean((0, 1, 2))
+    if self.is_mutable_collection('batch_stats') and not self.is_initializing():
+      count = x.size // x.shape[-1]
+      unbiased = spread * (count / max(count - 1, 1))  # what the running average keeps, as in PyTorch
+      keep = lambda old, new: self.momentum * old + (1. - self.momentum) * new
+      mean.value, var.value = keep(mean.value, now), keep(var.value, unbiased)
+    factor = jax.lax.rsqrt(spread + self.epsilon) * scale
+    return ((wide - now) * factor + bias).astype(self.dtype)

@@ -1,0 +1,188 @@
+"""Residual networks (arXiv:1512.03385), the stride on the 3x3 convolution, as all published ones have.
+
+With batch norm they are torchvision's; with group norm and standardised weights they are
+big_vision's `bit`, whose first stages are also what stands in front of a hybrid ViT.
+
+Parameters: `conv_root`, `bn_root`, `block1/unit1/{conv1, bn1, ..., conv_proj, bn_proj}`, `head`; with
+group norm `gn` instead of `bn`. Batch norm keeps its running statistics in `batch_stats`.
+Intermediates: `representation` `[batch, channels]`, what the head reads.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax import sharding
+from vit_jax.errors import UserError, unknown
+from vit_jax.layers.convolution import Conv
+from vit_jax.layers.norms import BatchNorm, GroupNorm
+from vit_jax.models.features import Features
+from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
+
+PAPER = 'Deep residual learning, arXiv:1512.03385, table 1'
+TORCHVISION = Preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+
+NORMS = ('batch', 'frozen', 'group')
+
+
+class Unit(nn.Module):
+  """A residual unit: 1x1, 3x3 and 1x1 convolutions, or two of 3x3, each with a norm.
+
+  Attributes:
+    width: channels of the 3x3; a bottleneck gives four times as many.
+    stride: pixels.
+    dilation: of the 3x3.
+    bottleneck: three convolutions instead of two.
+    norm: one of `NORMS`.
+    dtype: of the computation.
+  """
+  width: int
+  stride: int = 1
+  dilation: int = 1
+  bottleneck: bool = True
+  norm: str = 'batch'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`."""
+    channels = self.width * (4 if self.bottleneck else 1)
+    kernels = (1, 3, 1) if self.bottleneck else (3, 3)
+    strided, last, y = int(self.bottleneck), len(kernels) - 1, x
+    for i, size in enumerate(kernels):
+      conv = self._conv(channels if i == last else self.width, size, f'conv{i + 1}',
+                        self.stride if i == strided else 1)
+      # Zeros in the last norm: with group norm a unit starts as the identity, as published.
+      zero = i == last and self.norm == 'group'
+      y = normalize(self.norm, f'{i + 1}', train, self.dtype, zero)(conv(y))
+      y = y if i == last else nn.relu(y)
+    if self.stride > 1 or x.shape[-1] != channels:
+      x = self._conv(channels, 1, 'conv_proj', self.stride)(x)
+      x = normalize(self.norm, '_proj', train, self.dtype)(x)
+    return sharding.constrain(nn.relu(x + y))
+
+  def _conv(self, features, size, name, stride):
+    return convolution(self.norm, features, size, name, stride, self.dilation if size > 1 else 1,
+                       self.dtype)
+
+
+class Stage(nn.Module):
+  """Units of one resolution; the first one strides, and has a dilation of its own."""
+  depth: int
+  width: int
+  stride: int = 1
+  dilations: tuple[int, int] = (1, 1)
+  bottleneck: bool = True
+  norm: str = 'batch'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`."""
+    for i in range(self.depth):
+      x = Unit(self.width, self.stride if i == 0 else 1, self.dilations[min(i, 1)],
+               self.bottleneck, self.norm, self.dtype, name=f'unit{i + 1}')(x, train)
+    return x
+
+
+def convolution(norm, features, size, name, stride=1, dilation=1, dtype=jnp.float32) -> Conv:
+  """Returns the convolution that the published networks with a norm have."""
+  group = norm == 'group'
+  return Conv(features, size, stride, dilation, 'same' if group else 'symmetric',
+              'vit' if group else 'none', dtype, name=name)
+
+
+def normalize(norm, name, train, dtype, zero=False):
+  """Returns the norm, a function of `[batch, h, w, c]`."""
+  init = nn.initializers.zeros if zero else nn.initializers.ones
+  if norm == 'group':
+    return GroupNorm(scale_init=init, dtype=dtype, name=f'gn{name}')
+  layer = BatchNorm(norm == 'frozen', init, dtype=dtype, name=f'bn{name}')
+  return lambda x: layer(x, train)
+
+
+def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottleneck: bool = True,
+          norm: str = 'batch', output_stride: int = 32, dtype=jnp.float32) -> list[jax.Array]:
+  """Returns the root's output and that of each stage; adds its layers to the module that calls it.
+
+  Args:
+    x: images `[batch, height, width, channels]`.
+    depths: units per stage.
+    width: of the root and the first stage; doubles with each stage.
+    train: whether batch statistics are used and kept.
+    bottleneck, norm, dtype: as `Unit`.
+    output_stride: stages that would exceed it dilate instead of striding.
+  """
+  x = convolution(norm, width, 7, 'conv_root', 2, dtype=dtype)(x)
+  x = nn.relu(normalize(norm, '_root', train, dtype)(x))
+  padding = 'SAME' if norm == 'group' else ((1, 1), (1, 1))
+  maps = [sharding.constrain(nn.max_pool(x, (3, 3), (2, 2), padding))]
+  total, dilation = 4, 1
+  for i, depth in enumerate(depths):
+    wanted, before = 1 if i == 0 else 2, dilation
+    stride = wanted if total * wanted <= output_stride else 1
+    total, dilation = total * stride, dilation * wanted // stride
+    stage = Stage(depth, width * 2 ** i, stride, (before, dilation), bottleneck, norm, dtype,
+                  name=f'block{i + 1}')
+    maps.append(stage(maps[-1], train))
+  return maps
+
+
+class ResNet(nn.Module):
+  """A residual network: a classifier, or a backbone where `num_classes` is None.
+
+  Attributes:
+    num_classes: of the head; None returns `Features` with a map per stage, of strides 4, 8, 16, 32.
+    depths: units per stage.
+    width: channels of the root; the 3x3 convolutions of stage i have `width * 2**i`.
+    bottleneck: units of three convolutions (ResNet-50 and deeper) instead of two.
+    norm: 'batch', 'frozen' (batch norm whose four vectors stay as they were loaded) or 'group' (with
+      standardised weights and TensorFlow's padding).
+    output_stride: 32; 16 dilates the last stage (DETR's DC5), 8 the last two.
+    dtype: of the computation; parameters and statistics are float32.
+  """
+  num_classes: int | None = 1000
+  depths: tuple[int, ...] = (3, 4, 6, 3)
+  width: int = 64
+  bottleneck: bool = True
+  norm: str = 'batch'
+  output_stride: int = 32
+  dtype: jnp.dtype = jnp.float32
+
+  def check(self) -> None:
+    """Raises UserError for fields that do not fit together."""
+    if self.norm not in NORMS:
+      raise unknown('norm', self.norm, NORMS)
+    if self.output_stride not in (8, 16, 32):
+      raise UserError(f'output_stride must be 8, 16 or 32, not {self.output_stride}')
+
+  @nn.compact
+  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
+    """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`."""
+    self.check()
+    maps = trunk(image, self.depths, self.width, train, bottleneck=self.bottleneck, norm=self.norm,
+                 output_stride=self.output_stride, dtype=self.dtype)[1:]
+    if self.num_classes is None:
+      strides = [min(4 * 2 ** i, self.output_stride) for i in range(len(maps))]
+      return Features(tuple(maps), None, tuple((s, s) for s in strides))
+    x = maps[-1].astype(jnp.float32).mean((1, 2))
+    self.sow('intermediates', 'representation', x)
+    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name='head')(x)
+
+
+def _variant(depths: tuple[int, ...], parameters: int, bottleneck: bool = True) -> Variant:
+  return Variant(ResNet, dict(depths=depths, bottleneck=bottleneck), parameters, PAPER,
+                 preprocessing=TORCHVISION)
+
+
+VARIANTS: dict[str, Variant] = dict(
+    resnet18=_variant((2, 2, 2, 2), 11_689_512, bottleneck=False),
+    resnet34=_variant((3, 4, 6, 3), 21_797_672, bottleneck=False),
+    resnet50=_variant((3, 4, 6, 3), 25_557_032),
+    resnet101=_variant((3, 4, 23, 3), 44_549_160),
+    resnet152=_variant((3, 8, 36, 3), 60_192_808),
+    resnet50_gn=Variant(ResNet, dict(norm='group'), 25_557_032,
+                        'big_vision, models/bit.py and configs/bit_i1k.py'),
+)
