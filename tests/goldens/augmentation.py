@@ -85,5 +85,17 @@ def randaugment_pil(golden) -> dict[str, np.ndarray]:
                      bicubic=config['interpolation'] == 'bicubic')
 
 
+def geometric(system: str, name: str) -> bool:
+  """Whether an output is of an operation that moves pixels."""
+  return system.startswith('randaug') and name.split('/')[1].startswith(('Rotate', 'Shear', 'Translate'))
+
+
+def mean_difference(got, want: np.ndarray) -> float:
+  """Returns the mean difference of levels; NaN where shapes differ."""
+  if np.shape(got) != want.shape:
+    return float('nan')
+  return float(np.abs(np.asarray(got, np.float64) - want).mean())
+
+
 SYSTEMS = dict(bv_mixup=big_vision_mixup, mixup_cutmix=mixup_cutmix, randaug_bv=randaugment_tf,
                randaug_timm=randaugment_pil)
