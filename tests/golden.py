@@ -13,10 +13,8 @@ import sys
 
 import numpy as np
 
-from tests.goldens import augmentation, recipes
+from tests.goldens import augmentation, google_others, google_vit, recipes, torch_vit
 from tests.goldens.base import read
-from tests.goldens.google_others import big_transfer, group_norm_resnet, mixer
-from tests.goldens.google_vit import vit_big_vision, vit_google
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +30,8 @@ class Error:
     return bool(self.error <= self.tolerance)
 
 
-SYSTEMS = dict(vit_jax=vit_google, vit_jax_resize=vit_google, vit_jax_hybrid=vit_google,
-               mixer_jax=mixer, bv_bit=group_norm_resnet, bit_paper=big_transfer, bv_vit=vit_big_vision,
-               bv_vit_load=vit_big_vision, **augmentation.SYSTEMS, **recipes.SYSTEMS)
+SYSTEMS = {**google_vit.SYSTEMS, **google_others.SYSTEMS, **torch_vit.SYSTEMS,
+           **augmentation.SYSTEMS, **recipes.SYSTEMS}
 
 
 def difference(got, want: np.ndarray) -> float:

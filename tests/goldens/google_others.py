@@ -55,3 +55,6 @@ def big_transfer(golden: Golden) -> dict[str, np.ndarray]:
 def _per_position(last, variables):
   head = variables['params']['head']
   return {'inter/pre_logits_2d': last, 'inter/logits_2d': last @ head['kernel'] + head['bias']}
+
+
+SYSTEMS = dict(mixer_jax=mixer, bv_bit=group_norm_resnet, bit_paper=big_transfer)

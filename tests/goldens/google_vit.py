@@ -96,3 +96,7 @@ def _big_vision_intermediates(model, params, found, golden):
     for name, value in names.items():
       out[f'inter/encoder/block{i:02d}/{name}'] = value
   return out
+
+
+SYSTEMS = dict(vit_jax=vit_google, vit_jax_resize=vit_google, vit_jax_hybrid=vit_google,
+               bv_vit=vit_big_vision, bv_vit_load=vit_big_vision)
