@@ -128,6 +128,16 @@ def test_without_warm_up_the_forms_agree(form):
   np.testing.assert_allclose([rate(s) for s in range(11)], 2. - .2 * np.arange(11), atol=1e-6)
 
 
+def test_the_hyper_rule_of_bit_drops_one_step_after_its_supports():
+  # Big Transfer, arXiv:1912.11370, appendix: 500 steps in all, 100 of warm-up for a small data set.
+  rate = schedules.make('staircase', form='timm', peak=.003, total_steps=500, warmup_steps=100,
+                        boundaries=(201, 301, 401), factors=(.1, .01, .001))
+  for step in range(500):
+    drops = sum(s < step for s in (200, 300, 400))
+    want = .003 * step / 100 if step < 100 else .003 / 10**drops
+    np.testing.assert_allclose(rate(step), want, rtol=1e-5)
+
+
 def test_a_held_rate_is_that_of_the_first_step_of_its_epoch():
   plain = schedules.make('cosine', form='timm', **FIGURES)
   held = schedules.make('cosine', form='timm', hold_steps=5, **FIGURES)

@@ -1,19 +1,20 @@
 """Golden functions of what recipes are made of: schedules, parameter groups, position tables.
 
-Each takes a `tests.golden.Golden` and returns {output: our value}.
+Each returns {output: our value}.
 """
-
-import re
 
 import jax
 import numpy as np
 
-from vit_jax import layer_decay, optimizers, schedules, weights
+from tests.goldens.base import Golden
+from vit_jax import layer_decay, optimizers, schedules, trees, weights
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
+from vit_jax.weights.table import to_theirs
+from vit_jax.weights.timm import TIMM
 
 
-def position_tables(golden) -> dict[str, np.ndarray]:
+def position_tables(golden: Golden) -> dict[str, np.ndarray]:
   """Google's resampling of position tables, and sin-cos tables."""
   table = golden.inputs['pos_embed_cls']
   old = positions.square_grid(table.shape[1] - 1)
@@ -30,7 +31,7 @@ def position_tables(golden) -> dict[str, np.ndarray]:
   return out
 
 
-def torch_position_tables(golden) -> dict[str, np.ndarray]:
+def torch_position_tables(golden: Golden) -> dict[str, np.ndarray]:
   """Resampling of position tables by timm, DeiT and Segmenter, and of Swin's bias tables."""
   config, out = golden.meta['config'], {}
   rules = dict(timm_bicubic_antialias='antialiased_bicubic', timm_bicubic_noantialias='bicubic',
@@ -46,7 +47,7 @@ def torch_position_tables(golden) -> dict[str, np.ndarray]:
   return out
 
 
-def jax_schedules(golden) -> dict[str, np.ndarray]:
+def jax_schedules(golden: Golden) -> dict[str, np.ndarray]:
   """Learning rates of vision_transformer and big_vision."""
   out = {}
   for name, spec in golden.meta['kwargs']['schedules'].items():
@@ -91,7 +92,7 @@ def _torch_schedule(spec, last_step: int) -> schedules.Schedule:
       warmup_steps=spec['warmup_epochs'] * epoch, warmup_from=spec.get('warmup_lr', 0.))
 
 
-def torch_schedules(golden) -> dict[str, np.ndarray]:
+def torch_schedules(golden: Golden) -> dict[str, np.ndarray]:
   """Learning rates of Swin, DeiT, ConvNeXt, Segmenter and DETR."""
   out = {}
   for name, spec in golden.meta['config']['schedules'].items():
@@ -100,21 +101,12 @@ def torch_schedules(golden) -> dict[str, np.ndarray]:
   return out
 
 
-# Our paths of a ViT as timm names them.
-TIMM_NAMES = (
-    (r'^cls$', 'cls_token'), (r'.*pos_embedding$', 'pos_embed'), (r'^embedding', 'patch_embed/proj'),
-    (r'^Transformer/encoderblock_', 'blocks/'), (r'^Transformer/encoder_norm', 'norm'),
-    (r'LayerNorm_0', 'norm1'), (r'LayerNorm_1', 'norm2'), (r'MultiHeadDotProductAttention_0', 'attn'),
-    (r'query|key|value', 'qkv'), (r'out/', 'proj/'), (r'MlpBlock_0', 'mlp'), (r'Dense_0', 'fc1'),
-    (r'Dense_1', 'fc2'), (r'(kernel|scale)$', 'weight'), (r'/', '.'))
-
-
 def canonical(groups: list[dict]) -> list[dict]:
   """Returns parameter groups with their names, and themselves, in order."""
   return sorted(({**g, 'names': sorted(g['names'])} for g in groups), key=lambda g: g['names'])
 
 
-def parameter_groups(golden) -> dict[str, list]:
+def parameter_groups(golden: Golden) -> dict[str, list]:
   """Groups of parameters with one learning-rate factor and one weight decay."""
   config = golden.meta['config']
   if config['which'] != 'timm_vit':
@@ -127,14 +119,16 @@ def parameter_groups(golden) -> dict[str, list]:
               mlp_dim=int(given['embed_dim'] * given.get('mlp_ratio', 4.)),
               pool='mean' if pooled else 'token', norm_pooled=pooled)
   params = weights.init_shapes(model, size, 3)
-  scales = layer_decay.scales(params, config['layer_decay'])
+  shapes = trees.flatten(params)
+  scales = {path: scale for path, (scale,) in layer_decay.scales(params, config['layer_decay']).items()}
   decays = optimizers.decay_rates(params, config['weight_decay'], 'timm')
+  # Under the names of the file, whose parameters may hold several of ours.
+  theirs = [to_theirs(TIMM, {path: np.full(shapes[path].shape, value) for path, value in values.items()})
+            for values in (scales, decays)]
   groups = {}
-  for path, (scale,) in scales.items():
-    name = path
-    for ours, theirs in TIMM_NAMES:
-      name = re.sub(ours, theirs, name)
-    groups.setdefault((scale, decays[path]), set()).add(name)
+  for name in theirs[0]:
+    (scale,), (decay,) = (np.unique(values[name]).tolist() for values in theirs)
+    groups.setdefault((scale, decay), []).append(name)
   return {'groups_json': canonical([dict(names=names, lr_scale=scale, weight_decay=decay)
                                     for (scale, decay), names in groups.items()])}
 
