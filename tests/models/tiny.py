@@ -45,4 +45,5 @@ def jit(function):
 def apply(model, variables, image, **kwargs):
   """Returns what the compiled model gives in exact float32."""
   with jax.default_matmul_precision('highest'):
-    return jit(lambda p, x: model.apply({'params': p}, x, **kwargs))(variables, image)
+    whole = variables if 'params' in variables else {'params': variables}
+    return jit(lambda v, x: model.apply(v, x, **kwargs))(whole, image)

@@ -33,14 +33,14 @@ class Unit(nn.Module):
   Attributes:
     width: channels of the 3x3; a bottleneck gives four times as many.
     stride: pixels.
-    dilation: of the 3x3.
+    dilations: of the 3x3 that strides, and of what follows it.
     bottleneck: three convolutions instead of two.
     norm: one of `NORMS`.
     dtype: of the computation.
   """
   width: int
   stride: int = 1
-  dilation: int = 1
+  dilations: tuple[int, int] = (1, 1)
   bottleneck: bool = True
   norm: str = 'batch'
   dtype: jnp.dtype = jnp.float32
@@ -52,20 +52,17 @@ class Unit(nn.Module):
     kernels = (1, 3, 1) if self.bottleneck else (3, 3)
     strided, last, y = int(self.bottleneck), len(kernels) - 1, x
     for i, size in enumerate(kernels):
-      conv = self._conv(channels if i == last else self.width, size, f'conv{i + 1}',
-                        self.stride if i == strided else 1)
+      conv = convolution(self.norm, channels if i == last else self.width, size, f'conv{i + 1}',
+                         self.stride if i == strided else 1,
+                         self.dilations[int(i > strided)] if size > 1 else 1, self.dtype)
       # Zeros in the last norm: with group norm a unit starts as the identity, as published.
       zero = i == last and self.norm == 'group'
       y = normalize(self.norm, f'{i + 1}', train, self.dtype, zero)(conv(y))
       y = y if i == last else nn.relu(y)
     if self.stride > 1 or x.shape[-1] != channels:
-      x = self._conv(channels, 1, 'conv_proj', self.stride)(x)
+      x = convolution(self.norm, channels, 1, 'conv_proj', self.stride, dtype=self.dtype)(x)
       x = normalize(self.norm, '_proj', train, self.dtype)(x)
     return sharding.constrain(nn.relu(x + y))
-
-  def _conv(self, features, size, name, stride):
-    return convolution(self.norm, features, size, name, stride, self.dilation if size > 1 else 1,
-                       self.dtype)
 
 
 class Stage(nn.Module):
@@ -82,8 +79,9 @@ class Stage(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`."""
     for i in range(self.depth):
-      x = Unit(self.width, self.stride if i == 0 else 1, self.dilations[min(i, 1)],
-               self.bottleneck, self.norm, self.dtype, name=f'unit{i + 1}')(x, train)
+      dilations = self.dilations if i == 0 else self.dilations[1:] * 2
+      x = Unit(self.width, self.stride if i == 0 else 1, dilations, self.bottleneck, self.norm,
+               self.dtype, name=f'unit{i + 1}')(x, train)
     return x
 
 
