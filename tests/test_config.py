@@ -139,6 +139,14 @@ def whole():
   return c
 
 
+def test_default_takes_a_field_out_of_a_section_that_is_passed_on(nested):
+  config.override(nested, 'optimizer.clip_norm', 'default')
+  config.override(nested, 'optimizer.clip_norm', 'default')  # also where it is not
+  assert 'clip_norm' not in nested.optimizer
+  with pytest.raises(UserError):
+    config.override(nested, 'seed', 'default')
+
+
 def test_a_key_that_nothing_reads_is_told(whole):
   config.check(whole)
   with whole.unlocked():

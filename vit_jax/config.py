@@ -61,8 +61,9 @@ def base() -> ConfigDict:
   parameters that is evaluated; 0 for none. ema_warmup: whether the average forgets the first
   parameters faster. sam_rho: radius of sharpness-aware minimisation; 0 for none. explore: test
   images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
-  for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate, checkpoint: steps between them, 0 for the
-  end alone; `keep` newest checkpoints stay, and the best by the test split if `best`.
+  for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
+  checkpoint: steps between them, 0 for the end alone; `keep` newest checkpoints stay, and the best by
+  the test split if `best`.
   """
   return ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=0., init_from='', reset_head=False, accumulate=1,
@@ -154,6 +155,9 @@ def check(config: ConfigDict) -> None:
 def override(config: ConfigDict, key: str, text: str) -> None:
   """Sets one leaf, such as 'optimizer.clip_norm' or 'data.augment[0].degrees', from text.
 
+  In a section that is passed on, `default` takes a field out, so that its reader's own default
+  stands: another optimizer has other options.
+
   Raises:
     UserError: when there is no such leaf (the nearest is named) or the type does not fit.
   """
@@ -166,7 +170,11 @@ def override(config: ConfigDict, key: str, text: str) -> None:
   old = None if open_ended and name not in node else _child(node, parts[-1], key, config)
   if isinstance(node, tuple):
     raise UserError(f'config key {key!r} is one number of {tuple(node)!r}; set all of them at once')
-  node[name] = _typed(key, text, old)
+  if open_ended and text == 'default' and name != 'name':
+    if name in node:
+      del node[name]
+  else:
+    node[name] = _typed(key, text, old)
 
 
 def _child(node, part: str, key: str, config):

@@ -157,8 +157,9 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
   kind = OPTIMIZERS[name]
   for option in options:
     if option not in inspect.signature(kind.direction).parameters:
-      raise unknown(f'option of optimizer {name!r}:', option,
-                    inspect.signature(kind.direction).parameters)
+      known = inspect.signature(kind.direction).parameters
+      raise UserError(f'{unknown(f"option of optimizer {name!r}:", option, known)} '
+                      f'(optimizer.{option}=default takes it out)')
   weight_decay = kind.weight_decay if weight_decay is None else weight_decay
   chain = [optax.clip_by_global_norm(clip_norm)] * bool(clip_norm) + [kind.direction(**options)]
   if weight_decay:

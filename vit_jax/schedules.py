@@ -134,7 +134,8 @@ def make(name: str, *, peak: float, total_steps: int, steps_per_epoch: float | N
   allowed = own + timing + [name for name, steps in EPOCHS.items() if steps in own + timing]
   for option in options:
     if option not in allowed:
-      raise unknown(f'option of schedule {name!r}:', option, allowed)
+      raise UserError(f'{unknown(f"option of schedule {name!r}:", option, allowed)} '
+                      f'(schedule.{option}=default takes it out)')
   options = _in_steps(options, steps_per_epoch)
   shape = {key: options.pop(key) for key in own if key in options}
   jax.eval_shape(lambda: decay(0., 1., **shape))  # what does not fit is found before the first step
