@@ -8,18 +8,19 @@ Something to try the folder commands on before you have images of your own.
 import os
 import sys
 
-from vit_jax.data.sources import open_source
+from vit_jax.data.sources.memory import digits
 
 
 def main(root: str) -> None:
   """Writes ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png."""
-  source = open_source('digits', train='train')
+  source = digits()
   for name in ('train', 'test'):
     split = source.split(name)
-    for i, label in enumerate(split.labels):
-      folder = os.path.join(root, name, source.classes[label])
+    for i in range(len(split)):
+      example = split.read(i)
+      folder = os.path.join(root, name, source.classes[example.labels[0]])
       os.makedirs(folder, exist_ok=True)
-      split.read(i).save(os.path.join(folder, f'{i:04d}.png'))
+      example.image(source.channels).save(os.path.join(folder, f'{i:04d}.png'))
   print(f'wrote {root}')
 
 

@@ -63,29 +63,36 @@ def base() -> ConfigDict:
   images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
   for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
   checkpoint: steps between them, 0 for the end alone; `keep` newest checkpoints stay, and the best by
-  the test split if `best`.
+  the test split if `best`; `fewshot`: data sets for few-shot regression, see
+  `vit_jax.evaluation.fewshot.open_probe`.
   """
   return ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=0., init_from='', reset_head=False, accumulate=1,
       ema_decay=0., ema_warmup=True, sam_rho=0., explore=0,
       mesh=dict(data=-1, fsdp=1, model=1),
       log=dict(every=50, profile=(0, 0)),
-      evaluate=dict(every=0),
+      evaluate=dict(every=0, fewshot=[]),
       checkpoint=dict(every=0, keep=2, best=True)))
 
 
 def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> ConfigDict:
   """Returns `config.data` for labelled images: every key, with plain defaults.
 
-  source: built-in name or folder. train, test: splits. channels: 3, 1, or 0 for the source's own.
-  crop, eval_crop: what the host cuts, see `vit_jax.data.crops`. augment: what the device does, see
-  `vit_jax.data.augment`. mean, std: of values in [0, 1]. on_error: 'raise' or 'skip' images that
-  cannot be read.
+  source: built-in name, folder of class folders, folder of TFRecord or array_record shards, or name of a
+  TFDS data set under `data_dir`. train, test: splits, such as train[:98%] or train[:800]+validation.
+  mixture: dicts of source, train and weight, to train on instead. channels: 3, 1, or 0 for the source's
+  own. features, classes, max_labels: what the records of shards hold, see `vit_jax.data.sources.shards`.
+  real: ImageNet-ReaL's real.json. repeats: of each example in a batch. crop, eval_crop: what the host
+  cuts, see `vit_jax.data.crops`; antialias: whether shrinking smooths; exact_resize: in training too.
+  augment: what the device does, see `vit_jax.data.augment`. mean, std: of values in [0, 1]. on_error:
+  'raise' or 'skip' images that cannot be read.
   """
   return ConfigDict(dict(
-      source=source, train='train', test='test', channels=0, batch_size=batch_size,
-      resolution=resolution, crop=dict(name='squash'), eval_crop=dict(name='squash'),
-      interpolation='bilinear', augment=[], mean=(.5,), std=(.5,), on_error='raise'))
+      source=source, data_dir='', train='train', test='test', mixture=[], channels=0,
+      features=dict(image='', label='', name='', first_label=0), classes='', max_labels=1, real='',
+      repeats=1, batch_size=batch_size, resolution=resolution, crop=dict(name='squash'),
+      eval_crop=dict(name='squash'), interpolation='bilinear', antialias=True, exact_resize=False,
+      augment=[], mean=(.5,), std=(.5,), on_error='raise'))
 
 
 def smoke(config: ConfigDict) -> None:

@@ -51,8 +51,9 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
     names = inference.image_paths(paths)[:count]
     pictures = [classifier.prepare(name) for name in names]
   else:
-    names = [split.names[i] for i in range(min(count, len(split)))] if split else []
-    pictures = [classifier.cut(split.read(i)) for i in range(len(names))]
+    examples = [split.read(i) for i in range(min(count, len(split)))] if split else []
+    names = [example.name for example in examples]
+    pictures = [classifier.cut(example) for example in examples]
   sections = curves(workdir) + filters(classifier) + positions(classifier, config)
   if pictures:
     sections += attention(classifier, np.stack(pictures), names)
@@ -74,7 +75,7 @@ def test_split(config: dict, info):
   from vit_jax.data.sources import open_source
   data = config['data']
   try:
-    return open_source(data['source'], data['train'], info.channels).split(data['test'])
+    return open_source({**data, 'channels': info.channels}).split(data['test'])
   except errors.UserError as error:
     print(f'without confusions and mistakes: {error}')
     return None
@@ -172,15 +173,16 @@ def mistakes(classifier, split) -> list:
   read = lambda i: classifier.cut(split.read(int(i)))
   probabilities = classifier.probabilities(read, len(split))
   classes = classifier.info.classes
-  matrix = confusion_matrix(split.labels, probabilities.argmax(axis=1), len(classes))
-  worst = worst_mistakes(split.labels, probabilities, 20)
+  labels = split.labels()
+  matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
+  worst = worst_mistakes(labels, probabilities, 20)
   right = int(np.trace(matrix))
   sections = [Section('Confusions', f'{right} of {len(split)} test images are right '
                       f'({right / len(split):.2%}).',
                       [Picture(charts.draw_confusion(matrix, classes), 'rows: truth')])]
   if len(worst):
     sections.append(Section('Worst mistakes', 'The most confident wrong predictions.', [Picture(
-        galleries.draw_mistakes([read(i) for i in worst], split.labels[worst],
+        galleries.draw_mistakes([read(i) for i in worst], labels[worst],
                                 probabilities[worst], classes), 'true class, predicted class')]))
   return sections
 

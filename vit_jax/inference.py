@@ -11,8 +11,9 @@ import numpy as np
 from vit_jax import compilation, trees, weights
 from vit_jax.checkpoint import find
 from vit_jax.data import augment, crops, images
+from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
-from vit_jax.tasks.classification import OUTPUTS
+from vit_jax.losses import OUTPUTS
 
 BATCH = 32
 
@@ -42,7 +43,6 @@ class Classifier:
 
   Attributes:
     model, params, info: what was loaded.
-    cut: Pillow image -> uint8 `[height, width, channels]`, as the model sees it.
   """
 
   def __init__(self, loaded: weights.Loaded, output: str = 'softmax'):
@@ -50,11 +50,11 @@ class Classifier:
 
     Args:
       loaded: model, parameters, facts.
-      output: 'softmax' or 'sigmoid', as the model was trained.
+      output: the loss that the model was trained with, see `vit_jax.losses`.
     """
     self.model, self.params, self.info = loaded
     self._variables = loaded.variables
-    self.cut = crops.make(self.info.eval_crop, self.info.image_size, self.info.interpolation)
+    self._cut = crops.make(self.info.eval_crop, self.info.image_size, self.info.interpolation)
     self._output = OUTPUTS[output]
     self._predict = compilation.jit(self._logits)
     self._attend = compilation.jit(self._attention)
@@ -70,7 +70,12 @@ class Classifier:
 
   def prepare(self, path: str) -> np.ndarray:
     """Returns an image file as the model sees it, uint8 `[height, width, channels]`."""
-    return self.cut(images.open_image(path, self.info.channels))
+    return self.cut(Example(images.read_file(path), (), path))
+
+  def cut(self, example: Example) -> np.ndarray:
+    """Returns an example of a source as the model sees it, uint8 `[height, width, channels]`."""
+    return self._cut(example.image(self.info.channels) if self.info.antialias else
+                     example.quick(self.info.channels, antialias=False))
 
   def _normalize(self, image):
     return augment.normalize(image.astype(jnp.float32) / 255., self.info.mean, self.info.std)

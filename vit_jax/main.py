@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from vit_jax import errors
+from vit_jax import errors, flags as flags_lib
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,22 +35,6 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('--cpu_devices', type=int, default=0, metavar='N',
                      help='run on N forced CPU devices, to try a mesh without hardware')
   return flags
-
-
-def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-  """Separates `--config.KEY=VALUE` and `--config.KEY VALUE` from the other flags."""
-  rest, overrides = [], {}
-  words = iter(argv)
-  for word in words:
-    if word.startswith('--config.'):
-      key, equals, value = word.removeprefix('--config.').partition('=')
-      value = value if equals else next(words, None)
-      if value is None:
-        raise errors.UserError(f'--config.{key} needs a value')
-      overrides[key] = value
-    else:
-      rest.append(word)
-  return rest, overrides
 
 
 def start_processes(distributed: str) -> None:
@@ -100,7 +84,8 @@ def train_stages(config, workdir: str) -> dict:
     if not results['finished']:
       return results
     if before:
-      results[f'test_accuracy_before_{name}'] = before['test_accuracy']
+      results |= {f'{key}_before_{name}': before[key] for key in (
+          'test_accuracy', 'test_precision_at_1') if key in before}
     before = {**results, 'name': name}
   return {**results, 'seconds': round(time.monotonic() - started, 1)}
 
@@ -143,7 +128,7 @@ def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evalua
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the command line; a UserError tells what the user can mend."""
-  argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+  argv, overrides = flags_lib.split_overrides(sys.argv[1:] if argv is None else argv)
   flags, unknown = parser().parse_known_args(argv)
   if unknown:
     known = [a for action in parser()._actions for a in action.option_strings]

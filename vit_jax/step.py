@@ -11,7 +11,7 @@ import optax
 from vit_jax import compilation, sharding
 from vit_jax.errors import UserError
 from vit_jax.metrics import Pair
-from vit_jax.task import Batch, Task
+from vit_jax.task import Batch, Task, keys
 
 
 @flax.struct.dataclass
@@ -121,8 +121,7 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
     frozen: tree of booleans: parameters whose gradient nobody needs, so that it is not computed.
   """
   def train_step(state, batch):
-    augment_key, model_key = jax.random.split(
-        jax.random.fold_in(jax.random.key(seed), state.step))
+    augment_key, model_key = keys(seed, state.step)
     batch = jax.tree.map(sharding.constrain, task.augment(batch, augment_key))
 
     def gradients_at(params):

@@ -65,6 +65,12 @@ class Task(Protocol):
     """Returns what measures each evaluation split, all in one pass over it."""
 
 
+def keys(seed: int, step) -> tuple[jax.Array, jax.Array]:
+  """Returns the keys of a step: of the augmentation, and of the model's dropout."""
+  augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+  return augment_key, model_key
+
+
 def build(config, info) -> Task:
   """Returns the task that `config.task.name` names by its dotted path.
 

@@ -11,6 +11,7 @@ from PIL import Image
 from vit_jax import config, sharding
 from vit_jax.data import pipeline
 from vit_jax.data.sources import Split
+from vit_jax.data.sources.memory import digits
 from vit_jax.errors import UserError
 
 
@@ -61,28 +62,30 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a[key], b[key])
 
 
-class Reader:
-  """What `Train.indices` needs of a reader."""
+Reader = collections.namedtuple('Reader', 'splits')
+Batches = collections.namedtuple('Batches', 'reader batch_size')
 
-  def __init__(self, number):
-    self.split = Split([''] * number, np.zeros(number, np.int32), None)
+
+def indices(train, step, batch):
+  """Returns the examples of a step's global batch."""
+  return [train.example(step, row)[1] for row in range(batch)]
 
 
 @pytest.mark.parametrize('number, batch', [(10, 4), (7, 7), (3, 8), (1, 3), (12, 5)])
 def test_every_example_comes_once_an_epoch_across_steps_and_borders(number, batch):
-  batches = collections.namedtuple('Batches', 'reader batch_size')(Reader(number), batch)
+  batches = Batches(Reader([Split([number], None)]), batch)
   train = pipeline.Train(batches, seed=3)
-  stream = np.concatenate([train.indices(step) for step in range(5 * number)])
+  stream = np.concatenate([indices(train, step, batch) for step in range(5 * number)])
   epochs = stream.reshape(-1, number)
   np.testing.assert_array_equal(np.sort(epochs, axis=1),
                                 np.broadcast_to(np.arange(number), epochs.shape))
   if number > 5:
     assert len({tuple(e) for e in epochs}) > 1  # each epoch has an order of its own
     other = pipeline.Train(batches, seed=4)
-    assert not np.array_equal(stream[:number], np.resize(other.indices(0), number))
+    assert not np.array_equal(stream[:number], np.resize(indices(other, 0, batch), number))
   fresh = pipeline.Train(batches, seed=3)
   for step in (4, 0, 3):  # from any step, in any order
-    np.testing.assert_array_equal(fresh.indices(step), stream[step * batch:(step + 1) * batch])
+    np.testing.assert_array_equal(indices(fresh, step, batch), stream[step * batch:(step + 1) * batch])
 
 
 @pytest.mark.parametrize('crop', ['squash', 'random'])
@@ -113,7 +116,7 @@ def test_any_mesh_sees_the_same_batches(mesh):
     assert_same(host(a), host(b))
     shards = mesh[0] * mesh[1]
     assert {s.data.shape for s in b['image'].addressable_shards} == {(16 // shards, 8, 8, 1)}
-  tests = [[host(b) for b in build(mesh=m, **options).test] for m in ((1, 1, 1), mesh)]
+  tests = [[host(b) for b in build(mesh=m, **options).splits['test']] for m in ((1, 1, 1), mesh)]
   for key in ('image', 'label'):
     one, many = (np.concatenate([b[key][b['mask'] > 0] for b in batches]) for batches in tests)
     np.testing.assert_array_equal(one, many)
@@ -124,14 +127,13 @@ def test_any_mesh_sees_the_same_batches(mesh):
 def test_evaluation_covers_each_example_once(mesh, batch_size):
   data = build(mesh=mesh, batch_size=batch_size)
   labels, rows = [], 0
-  for batch in data.test:
+  for batch in data.splits['test']:
     batch = host(batch)
     rows += len(batch['mask'])
     assert set(np.unique(batch['mask'])) <= {0., 1.}
     assert not batch['image'][batch['mask'] == 0].any()
     labels += batch['label'][batch['mask'] == 1].tolist()
-  from vit_jax.data.sources import open_source
-  assert labels == open_source('digits', 'train').split('test').labels.tolist()
+  assert labels == digits().split('test').labels().tolist()
   assert rows < 355 + batch_size
 
 
@@ -147,7 +149,7 @@ def test_batches_are_bytes_with_labels_and_masks():
 
 def test_images_keep_their_labels(folder):
   data = build(source=folder, batch_size=7, channels=1)
-  for batches in ([b for _, b in data.train.after(0, 3)], data.test):
+  for batches in ([b for _, b in data.train.after(0, 3)], data.splits['test']):
     for batch in batches:
       batch = host(batch)
       number = batch['image'][:, 0, 0, 0] // 10 - 1
@@ -167,7 +169,7 @@ def test_raise_names_the_damaged_file(damaged):
   with pytest.raises(UserError, match=r'cannot read the image .*train/a/0\.png.*on_error=skip'):
     list(data.train.after(0, 1))
   with pytest.raises(UserError, match=r'test/a/0\.png'):
-    list(data.test)
+    list(data.splits['test'])
 
 
 def test_skip_replaces_in_training_and_masks_in_evaluation(damaged, capsys):
@@ -180,7 +182,7 @@ def test_skip_replaces_in_training_and_masks_in_evaluation(damaged, capsys):
     assert batch['mask'].all()
   said = capsys.readouterr().err
   assert said.count('skipped (1 so far)') == 1 and '0.png' in said
-  tested = [host(b) for b in data.test]
+  tested = [host(b) for b in data.splits['test']]
   assert sum(b['mask'].sum() for b in tested) == 4
   assert sorted(b['image'][i, 0, 0, 0] for b in tested for i in np.flatnonzero(b['mask'])) == [
       20, 30, 40, 50]
@@ -192,7 +194,7 @@ def test_a_folder_of_nothing_but_damaged_files_ends(tmp_path):
     for i in range(3):
       (tmp_path / split / 'a' / f'{i}.png').write_bytes(b'x')
   data = build(source=str(tmp_path), batch_size=2, on_error='skip')
-  with pytest.raises(UserError, match=r'3 images in a row cannot be read, from .*\.png on'):
+  with pytest.raises(UserError, match=r'3 images in a row cannot be read, from number \d of'):
     list(data.train.after(0, 1))
 
 

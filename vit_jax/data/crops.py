@@ -1,7 +1,7 @@
 """What the host does to an image: cut a window and resize it, with antialiasing.
 
-A crop maps an image to uint8 of the model's size; those that draw a random window get a generator
-keyed by (seed, step, index in the global batch).
+A crop maps an image, Pillow's or `images.Quick`, to uint8 of the model's size; those that draw a
+random window get a generator keyed by (seed, step, index in the global batch).
 """
 
 import inspect
@@ -24,18 +24,22 @@ def squash(image, size, rng, resample):
   return image.resize(size, resample)
 
 
-def center(image, size, rng, resample, ratio: float = .875):
-  """The middle, of the wanted shape: `ratio` of the largest such window."""
+def center(image, size, rng, resample, ratio: float = .875, squash: bool = False):
+  """The middle: `ratio` of the largest window of the wanted shape, or of the image if `squash`."""
   del rng
-  width, height = _largest(image.size, size)
+  width, height = image.size if squash else _largest(image.size, size)
   width, height = width * ratio, height * ratio
   left, top = (image.width - width) / 2., (image.height - height) / 2.
   return image.resize(size, resample, (left, top, left + width, top + height))
 
 
-def random(image, size, rng, resample, ratio: float = .875):
-  """A window of the wanted shape anywhere: `ratio` of the largest one (BiT, arXiv:1912.11370)."""
-  width, height = (n * ratio for n in _largest(image.size, size))
+def random(image, size, rng, resample, ratio: float = .875, squash: bool = False):
+  """A window anywhere: `ratio` of the largest one of the wanted shape, or of the image if `squash`.
+
+  The image's small side resized to 448, then a window of 384 (ViT) is `ratio=384/448`; the whole
+  resized to 160x160, then a window of 128 (BiT, arXiv:1912.11370) is `ratio=.8, squash=True`.
+  """
+  width, height = (n * ratio for n in (image.size if squash else _largest(image.size, size)))
   left, top = rng.uniform(0., image.width - width), rng.uniform(0., image.height - height)
   return image.resize(size, resample, (left, top, left + width, top + height))
 
@@ -54,9 +58,10 @@ def inception(image, size, rng, resample, min_area: float = .05, max_aspect: flo
   for _ in range(10):
     area = rng.uniform(min_area, 1.) * image.width * image.height
     aspect = math.exp(rng.uniform(-1., 1.) * math.log(max_aspect)) * size[0] / size[1]
-    width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
-    if width <= image.width and height <= image.height:
-      left, top = rng.uniform(0., image.width - width), rng.uniform(0., image.height - height)
+    width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    if 0 < width <= image.width and 0 < height <= image.height:  # whole pixels, as published
+      left = int(rng.integers(image.width - width + 1))
+      top = int(rng.integers(image.height - height + 1))
       return image.resize(size, resample, (left, top, left + width, top + height))
   return center(image, size, rng, resample, ratio=1.)
 
@@ -78,7 +83,7 @@ def make(spec: Mapping, size: tuple[int, int], interpolation: str = 'bilinear') 
   Args:
     spec: `name` (one of `CROPS`) and its options.
     size: (height, width) of the result.
-    interpolation: 'bilinear' or 'bicubic'.
+    interpolation: one of `images.RESAMPLE`.
 
   Returns:
     crop(image, rng) -> uint8 `[height, width, channels]`.

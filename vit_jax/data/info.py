@@ -19,7 +19,10 @@ class Info:
     num_train, num_test: examples.
     mean, std: per channel or one for all, of values in [0, 1].
     eval_crop: how a test image is cut, as in `config.data.eval_crop`.
-    interpolation: 'bilinear' or 'bicubic', antialiased.
+    interpolation: as of `images.RESAMPLE`.
+    antialias: whether shrinking smooths.
+    multi_label: whether an image may have several labels.
+    max_labels, max_real: labels of an image, and of ImageNet-ReaL.
   """
   source: str
   classes: tuple[str, ...]
@@ -31,6 +34,10 @@ class Info:
   std: tuple[float, ...] = (.5,)
   eval_crop: dict = dataclasses.field(default_factory=lambda: dict(name='squash'))
   interpolation: str = 'bilinear'
+  antialias: bool = True
+  multi_label: bool = False
+  max_labels: int = 1
+  max_real: int = 0
 
   @property
   def num_classes(self) -> int:

@@ -1,16 +1,18 @@
-"""From a source to batches on the mesh: which example stands where, reading ahead, placing.
+"""From sources to batches on the mesh: reading ahead, placing, nothing lost.
 
-The example at row r of step s is a function of (seed, s, r) alone: the training stream is the
-permutations of all epochs one behind another, without a cut. So a restart needs no state but the
-step, and any number of processes and devices sees the same batches.
+Which example stands where is a function of (seed, step, row) alone, see `vit_jax.data.order`. So a
+restart needs no state but the step, and any number of processes and devices sees the same batches.
 """
 
 import collections
 import concurrent.futures
+import dataclasses
+import json
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -19,62 +21,103 @@ from jax.sharding import Mesh, NamedSharding
 from vit_jax import sharding
 from vit_jax.data import crops
 from vit_jax.data.info import Info
-from vit_jax.data.sources import Split, open_source
+from vit_jax.data.order import CROP, Mixture, Shuffled, num_lanes
+from vit_jax.data.sources import Example, Split, open_source
+from vit_jax.data.sources.shards import FeatureError
 from vit_jax.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
-
-# Apart from each other: NumPy pads a seed with zeros, so (seed, 3) and (seed, 3, 0) are the same.
-ORDER, CROP = 1, 2
+Shapes = Mapping[str, tuple[tuple[int, ...], type]]
 
 AHEAD = 4  # batches that are read before they are asked for
+CHUNK = 8  # rows that a thread reads at a time
+PADDING = -1  # among labels
+
+
+def draw_rng(seed: int, step: int, row: int) -> np.random.Generator:
+  """Returns the generator of a row's crop; counter-based, since one is made for every image."""
+  return np.random.Generator(np.random.Philox(key=[seed, CROP], counter=[step, row, 0, 0]))
 
 
 class Reader:
   """Reads rows of examples on the host, in threads, and counts what could not be read."""
 
-  def __init__(self, split: Split, crop: crops.Crop, shape: tuple[int, int, int], on_error: str):
+  def __init__(self, splits: Sequence[Split], crop, shapes: Shapes, on_error: str):
+    """Takes what to read.
+
+    Args:
+      splits: of one source, or of several that are mixed.
+      crop: (example, generator) -> uint8 `[height, width, channels]`.
+      shapes: {key of a batch: (shape of a row, dtype)}.
+      on_error: 'raise' or 'skip'.
+    """
     if on_error not in ('raise', 'skip'):
       raise unknown('data.on_error', on_error, ('raise', 'skip'))
-    self.split, self.shape, self._crop, self._on_error = split, shape, crop, on_error
+    self.splits, self.shapes, self._crop, self._on_error = splits, shapes, crop, on_error
     self._pool = concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 32))
     self._skipped, self._lock = set(), threading.Lock()
 
-  def _read(self, index: int, rng) -> np.ndarray | None:
+  def _read(self, split: int, index: int, rng) -> tuple[Example, np.ndarray] | None:
     try:
-      return self._crop(self.split.read(index), rng)
+      example = self.splits[split].read(index)
+      return example, self._crop(example, rng)
+    except FeatureError:
+      raise
     except UserError as error:
       if self._on_error == 'raise':
         raise
       with self._lock:
-        if index not in self._skipped:
-          self._skipped.add(index)
+        if (split, index) not in self._skipped:
+          self._skipped.add((split, index))
           print(f'skipped ({len(self._skipped)} so far): {error}', file=sys.stderr, flush=True)
       return None
 
-  def submit(self, indices, rngs, replace: bool) -> list[concurrent.futures.Future]:
+  def submit(self, rows: Sequence[tuple[int, int]], rngs: Sequence | None):
     """Starts reading rows.
 
     Args:
-      indices: example of each row; -1 for padding.
-      rngs: a generator per row, or None.
-      replace: put the next example in the place of one that cannot be read (training), instead of
-        padding.
-    """
-    return [self._pool.submit(self._row, int(i), r, replace) for i, r in zip(indices, rngs)]
+      rows: (split, example) of each row; the example is -1 for padding.
+      rngs: returns the generator of each row (training: the next example stands in for one that
+        cannot be read), or None (evaluation: such a row becomes padding).
 
-  def _row(self, index: int, rng, replace: bool):
-    """Returns (image, label, mask) of one row."""
-    attempts = min(len(self.split), 100) if replace else 1
-    for attempt in range(attempts if index >= 0 else 0):
-      at = (index + attempt) % len(self.split)
-      image = self._read(at, rng)
-      if image is not None:
-        return image, self.split.labels[at], 1.
-    if replace and index >= 0:
-      raise UserError(f'{attempts} images in a row cannot be read, from '
-                      f'{self.split.names[index]} on; is the folder damaged?')
-    return np.zeros(self.shape, np.uint8), 0, 0.
+    Returns:
+      (arrays that fill, futures to wait for).
+    """
+    arrays = {key: np.zeros((len(rows), *shape), dtype) for key, (shape, dtype) in self.shapes.items()}
+    return arrays, [self._pool.submit(self._rows, rows, rngs, arrays, start)
+                    for start in range(0, len(rows), CHUNK)]
+
+  def _rows(self, rows, rngs, arrays, start: int) -> None:
+    for row in range(start, min(start + CHUNK, len(rows))):
+      found = self._row(*rows[row], rngs[row] if rngs else None)
+      labels, real = (found[0].labels, found[0].real) if found else ((), ())
+      _put_labels(arrays['label'], row, labels)
+      if 'real' in arrays:
+        _put_labels(arrays['real'], row, real)
+      if found:
+        arrays['image'][row], arrays['mask'][row] = found[1], 1.
+
+  def _row(self, split: int, index: int, rng) -> tuple[Example, np.ndarray] | None:
+    """Returns what stands in one row."""
+    length = len(self.splits[split])
+    attempts = 0 if index < 0 else 1 if rng is None else min(length, 100)
+    for attempt in range(attempts):
+      found = self._read(split, (index + attempt) % length, rng and rng())
+      if found:
+        return found
+    if attempts > 1:
+      raise UserError(f'{attempts} images in a row cannot be read, from number {index} of the training '
+                      'split on; is the data damaged?')
+    return None
+
+
+def _put_labels(array: np.ndarray, row: int, labels: Sequence[int]) -> None:
+  """Writes the labels of one row, padded."""
+  if array.ndim == 1:
+    array[row] = labels[0] if labels else 0
+  else:
+    array[row] = PADDING
+    array[row, :len(labels)] = labels
 
 
 class Batches:
@@ -87,54 +130,71 @@ class Batches:
     # Rows that this process's devices hold; copies of a row are read once.
     self._ranges = sorted({s[0].indices(batch_size)[:2] for s in where.values()})
 
-  def start(self, indices: np.ndarray, rng_of=None):
-    """Starts to read the rows of a global batch that this process needs."""
-    return [(low, high, self.reader.submit(
-        indices[low:high], [rng_of(r) if rng_of else None for r in range(low, high)],
-        replace=rng_of is not None)) for low, high in self._ranges]
+  def start(self, example_of, rng_of=None):
+    """Starts to read the rows of a global batch that this process needs.
+
+    Args:
+      example_of: row -> (split, example).
+      rng_of: row -> generator, for training.
+    """
+    started = []
+    for low, high in self._ranges:
+      rngs = [lambda r=row: rng_of(r) for row in range(low, high)] if rng_of else None
+      started.append((low, high, self.reader.submit([example_of(r) for r in range(low, high)], rngs)))
+    return started
 
   def finish(self, started) -> Batch:
-    """Waits for the rows and returns {image, label, mask} on the devices."""
+    """Waits for the rows and returns the batch on the devices."""
     parts = {}
-    for low, high, futures in started:
-      rows = [f.result() for f in futures]
-      parts[low, high] = dict(image=np.stack([r[0] for r in rows]),
-                              label=np.asarray([r[1] for r in rows], np.int32),
-                              mask=np.asarray([r[2] for r in rows], np.float32))
-    shapes = dict(image=self.reader.shape, label=(), mask=())
+    for low, high, (arrays, futures) in started:
+      for future in futures:
+        future.result()
+      parts[low, high] = arrays
 
-    def place(key, shape):
+    def place(key):
+      shape, _ = self.reader.shapes[key]
       pick = lambda index: parts[index[0].indices(self.batch_size)[:2]][key]
       return jax.make_array_from_callback((self.batch_size, *shape), self._sharding, pick)
 
-    return {key: place(key, shape) for key, shape in shapes.items()}
+    return {key: place(key) for key in self.reader.shapes}
 
 
 class Train:
   """The endless training stream."""
 
-  def __init__(self, batches: Batches, seed: int):
-    self._batches, self._seed = batches, seed
-    self._order = None, None
+  def __init__(self, batches: Batches, seed: int, weights: Sequence[float] = (1.,), repeats: int = 1):
+    """Takes the batches and what decides their order.
 
-  def indices(self, step: int) -> np.ndarray:
-    """Returns the examples of the global batch of a step, int `[batch]`."""
-    size, n = self._batches.batch_size, len(self._batches.reader.split)
-    at = np.arange(step * size, (step + 1) * size)
-    out = np.empty(size, np.int64)
-    for epoch in np.unique(at // n):
-      if self._order[0] != epoch:
-        self._order = epoch, np.random.default_rng((self._seed, ORDER, int(epoch))).permutation(n)
-      rows = at // n == epoch
-      out[rows] = self._order[1][at[rows] % n]
-    return out
+    Args:
+      batches: of the splits.
+      seed: of the order and the random crops.
+      weights: of the splits.
+      repeats: how often each example stands in a batch, each time cropped and augmented anew (repeated
+        augmentation, arXiv:1901.09335).
+    """
+    self._batches, self._seed, self._repeats = batches, seed, repeats
+    self.reader = batches.reader
+    splits = self.reader.splits
+    shards = [len(split.lengths) for split in splits if len(split.lengths) > 1]
+    self.lanes = num_lanes(batches.batch_size, min(shards, default=1))
+    self._rows = batches.batch_size // self.lanes
+    self._mixture = Mixture([Shuffled(split.lengths, seed, self.lanes, stream=k)
+                             for k, split in enumerate(splits)], weights, seed, self.lanes)
+
+  def example(self, step: int, row: int) -> tuple[int, int]:
+    """Returns (split, example) of a row of a step's global batch."""
+    lane, within = divmod(row, self._rows)
+    return self._mixture(lane, (step * self._rows + within) // self._repeats)
+
+  def _start(self, step: int):
+    return self._batches.start(lambda row: self.example(step, row),
+                               lambda row: draw_rng(self._seed, step, row))
 
   def after(self, step: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step, batch) from `step` up to, not including, `last`; reads ahead meanwhile."""
     waiting = collections.deque()
     for ahead in range(step, last):
-      rng_of = lambda row, s=ahead: np.random.default_rng((self._seed, CROP, s, row))
-      waiting.append((ahead, self._batches.start(self.indices(ahead), rng_of)))
+      waiting.append((ahead, self._start(ahead)))
       if len(waiting) > AHEAD:
         number, started = waiting.popleft()
         yield number, self._batches.finish(started)
@@ -149,12 +209,11 @@ class Test:
     self._batches = batches
 
   def __iter__(self) -> Iterator[Batch]:
-    size, n = self._batches.batch_size, len(self._batches.reader.split)
-    rows = np.arange(-(-n // size) * size)
-    rows[n:] = -1
+    size, n = self._batches.batch_size, len(self._batches.reader.splits[0])
     waiting = collections.deque()
-    for indices in rows.reshape(-1, size):
-      waiting.append(self._batches.start(indices))
+    for start in range(0, n, size):
+      waiting.append(self._batches.start(
+          lambda row, start=start: (0, start + row if start + row < n else -1)))
       if len(waiting) > AHEAD:
         yield self._batches.finish(waiting.popleft())
     for started in waiting:
@@ -167,16 +226,14 @@ class Data:
   Attributes:
     info: facts of the data.
     train: `train.after(step, last)` yields (step, batch).
-    test: iterating it goes through the test split once.
-    example: shapes of a batch.
+    splits: {name: iterable that goes once through what is evaluated}.
+    example: shapes of a training batch.
   """
 
-  def __init__(self, info: Info, train: Train, test: Test, batch_size: int):
-    self.info, self.train, self.test = info, train, test
-    shape = (batch_size, *info.image_size, info.channels)
-    self.example = dict(image=jax.ShapeDtypeStruct(shape, np.uint8),
-                        label=jax.ShapeDtypeStruct((batch_size,), np.int32),
-                        mask=jax.ShapeDtypeStruct((batch_size,), np.float32))
+  def __init__(self, info: Info, train: Train, test: Test, shapes: Shapes, batch_size: int):
+    self.info, self.train, self.splits = info, train, {'test': test}
+    self.example = {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+                    for key, (shape, dtype) in shapes.items()}
 
 
 def build(config, seed: int, mesh: Mesh) -> Data:
@@ -191,29 +248,112 @@ def build(config, seed: int, mesh: Mesh) -> Data:
     UserError: a source, split, crop or batch size that cannot be used.
   """
   sharding.check_batch(config.batch_size, mesh)
-  source = open_source(config.source, config.train, config.channels)
-  train, test = source.split(config.train), source.split(config.test)
-  for key, split in (('train', train), ('test', test)):
+  source = open_source(config)
+  splits, weights = training_splits(config, source)
+  test = with_real(source.split(config.test), config.real)
+  check_splits(config, splits, test)
+  size = tuple(config.resolution)
+  info = Info(source.name, source.classes, source.channels, size, sum(map(len, splits)), len(test),
+              tuple(config.mean), tuple(config.std), dict(config.eval_crop), config.interpolation,
+              config.antialias, config.max_labels > 1, config.max_labels, test.max_real)
+  shapes = dict(image=((*size, source.channels), np.uint8), mask=((), np.float32),
+                label=((config.max_labels,) if info.multi_label else (), np.int32))
+  real = dict(real=((test.max_real,), np.int32)) if test.max_real else {}
+  readers = []
+  for chosen, crop, quick, extra in ((splits, config.crop, not config.exact_resize, {}),
+                                     ([test], config.eval_crop, False, real)):
+    kept = all(split.in_memory for split in chosen) and crop['name'] not in crops.RANDOM
+    cut = cutter(config, crop, source.channels, quick and not kept)
+    if kept:  # cut once and for all
+      chosen, cut = [_cut(split, cut) for split in chosen], lambda example, rng: example.content
+    readers.append(Reader(chosen, cut, {**shapes, **extra}, config.on_error))
+  eval_size = min(config.batch_size, len(test))
+  eval_size = -(-eval_size // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
+  train = Train(Batches(readers[0], config.batch_size, mesh), seed, weights, config.repeats)
+  return Data(info, train, Test(Batches(readers[1], eval_size, mesh)), shapes, config.batch_size)
+
+
+def training_splits(config, source) -> tuple[list[Split], list[float]]:
+  """Returns the splits to train on and their weights: of `data.mixture`, or the source's own.
+
+  Raises:
+    UserError: when the parts of a mixture do not have the same classes and channels.
+  """
+  if not config.mixture:
+    return [source.split(config.train)], [1.]
+  splits = []
+  for part in config.mixture:
+    of = open_source(config, part['source'], part['train'])
+    if (of.classes, of.channels) != (source.classes, source.channels):
+      raise UserError(f'data.mixture: {of.name} has {len(of.classes)} classes and {of.channels} '
+                      f'channels, {source.name} {len(source.classes)} and {source.channels}; they must '
+                      'be the same')
+    splits.append(of.split(part['train']))
+  return splits, [float(part['weight']) for part in config.mixture]
+
+
+def check_splits(config, train: Sequence[Split], test: Split) -> None:
+  """Raises UserError for a split that is empty, or has fewer shards than there are processes."""
+  for split, key in (*((split, 'train') for split in train), (test, 'test')):
     if not len(split):
       raise UserError(f'data.{key}={config[key]!r} of {config.source} holds no example; give it a '
                       'larger part')
-  size = tuple(config.resolution)
-  shape = (*size, source.channels)
-  info = Info(source.name, source.classes, source.channels, size, len(train), len(test),
-              tuple(config.mean), tuple(config.std), dict(config.eval_crop), config.interpolation)
-  eval_size = min(config.batch_size, len(test))
-  eval_size = -(-eval_size // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
-  parts = []
-  for split, crop, batch_size in ((train, config.crop, config.batch_size),
-                                  (test, config.eval_crop, eval_size)):
-    cut = crops.make(crop, size, config.interpolation)
-    if split.in_memory and crop['name'] not in crops.RANDOM:
-      split, cut = _resized(split, cut), lambda array, rng: array
-    parts.append(Batches(Reader(split, cut, shape, config.on_error), batch_size, mesh))
-  return Data(info, Train(parts[0], seed), Test(parts[1]), config.batch_size)
+  for split in train:
+    if 1 < len(split.lengths) < jax.process_count():
+      raise UserError(f'data.train={config.train!r} of {config.source} has {len(split.lengths)} shards, '
+                      f'but {jax.process_count()} processes read it; write more shards (python -m '
+                      'vit_jax.data.convert --shards=N) or start fewer processes')
+  if config.repeats < 1 or config.batch_size % config.repeats:
+    raise UserError(f'data.repeats={config.repeats} must divide data.batch_size={config.batch_size}')
 
 
-def _resized(split: Split, cut: crops.Crop) -> Split:
-  """Returns a split in memory with all its images cut once and for all, as arrays."""
-  arrays = [cut(split.read(i), None) for i in range(len(split))]
-  return Split(split.names, split.labels, arrays.__getitem__, in_memory=True)
+def with_real(test: Split, path: str) -> Split:
+  """Returns the ImageNet validation split with ReaL's labels.
+
+  Args:
+    test: named after the files, as ILSVRC2012_val_00000001.JPEG.
+    path: of ReaL's `real.json`, a list for each of the 50,000 files; '' for the labels the data has.
+
+  Raises:
+    UserError: when the file cannot be read or the names of the images are others.
+  """
+  if not path:
+    return test
+  try:
+    with open(path) as file:
+      lists = json.load(file)
+    most = max(map(len, lists))
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f'data.real={path!r} is not ReaL\'s list of lists of labels: {error}') from None
+
+  def read(index: int) -> Example:
+    example = test.read(index)
+    number = re.search(r'ILSVRC2012_val_(\d{8})', example.name)
+    if not number or not 1 <= int(number[1]) <= len(lists):
+      raise UserError(f'data.real: {example.name} is not named ILSVRC2012_val_00000001 to '
+                      f'{len(lists):08}, so its ReaL labels are not known')
+    return dataclasses.replace(example, real=tuple(lists[int(number[1]) - 1]))
+
+  return Split(test.lengths, read, max_real=most)
+
+
+def cutter(config, crop: Mapping, channels: int, quick: bool):
+  """Returns what makes an example an image of the model's size: (example, generator) -> uint8.
+
+  Args:
+    config: `config.data`.
+    crop: `config.data.crop` or `eval_crop`.
+    channels: of the result.
+    quick: whether to approximate the filter, see `images.Quick`.
+  """
+  cut = crops.make(crop, tuple(config.resolution), config.interpolation)
+  if quick or not config.antialias:
+    return lambda example, rng: cut(example.quick(channels, config.antialias), rng)
+  return lambda example, rng: cut(example.image(channels), rng)
+
+
+def _cut(split: Split, cut) -> Split:
+  """Returns a split in memory with all its images cut, as arrays."""
+  examples = [split.read(i) for i in range(len(split))]
+  examples = [dataclasses.replace(e, content=cut(e, None)) for e in examples]
+  return Split(split.lengths, examples.__getitem__, in_memory=True)

@@ -85,6 +85,22 @@ def draw_mistakes(images: Images, labels: Sequence[int], probabilities: np.ndarr
   return figure
 
 
+def draw_batch(images: Images, captions: Sequence[Sequence[str]], columns: int = 8) -> Figure:
+  """A contact sheet: images with up to two lines below each.
+
+  Args:
+    images: n images.
+    captions: the lines of each.
+    columns: images per row.
+  """
+  figure, cells = _cells(len(images), columns, SIDE, 2)
+  for index, (image, lines) in enumerate(zip(images, captions)):
+    style.picture(_axes(figure, cells(index), 0, SIDE), image)
+    for number, line in enumerate(lines[:2]):
+      _caption(figure, cells(index), number, style.shorten(line, 22), style.MUTED if number else style.INK)
+  return figure
+
+
 def draw_predictions(images: Images, probabilities: np.ndarray, class_names: Sequence[str],
                      top_k: int = 5, names: Sequence[str] = (), columns: int = 2) -> Figure:
   """Each image beside bars of its most probable classes.

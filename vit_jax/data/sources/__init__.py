@@ -5,32 +5,42 @@ A source has `name`, `classes`, `channels` and `split(name) -> Split`.
 
 import os
 
-from vit_jax.data.sources.base import Source, Split
+from vit_jax.data.sources.base import Example, Source, Split
 from vit_jax.data.sources.folder import Folder
 from vit_jax.data.sources.memory import digits
-from vit_jax.errors import UserError, nearest
+from vit_jax.data.sources.shards import Shards, record_files
+from vit_jax.data.sources.tfds import TFDS
+from vit_jax.errors import UserError
 
 BUILT_IN = dict(digits=digits)
 
-__all__ = ['BUILT_IN', 'Source', 'Split', 'open_source']
+__all__ = ['BUILT_IN', 'Example', 'Source', 'Split', 'open_source']
 
 
-def open_source(name: str, train: str, channels: int = 0) -> Source:
+def open_source(config, name: str = '', train: str = '') -> Source:
   """Returns the source that a config names.
 
   Args:
-    name: a built-in name or the path of a folder of class folders.
-    train: the training split, from which a folder's classes come.
-    channels: 3 or 1; 0: as the source has them.
+    config: `config.data`: `source` is a built-in name, a folder of class folders, a folder of TFRecord
+      or array_record shards, a folder that TFDS wrote, or the name of a TFDS data set.
+    name, train: another source and training split than the config's; '' for its own. A folder's
+      classes come from the training split.
 
   Raises:
-    UserError: when it is neither, or the folder cannot be used.
+    UserError: when it is none of them, or cannot be used.
   """
+  name, train = name or config['source'], train or config['train']
+  channels = config['channels']
   if channels not in (0, 1, 3):
     raise UserError(f'data.channels={channels}: images have 3 channels or 1 (0: as the source)')
   if name in BUILT_IN:
     return BUILT_IN[name](channels)
-  if os.path.isdir(name):
+  folder = os.path.isdir(name)
+  prepared = folder and os.path.exists(os.path.join(name, 'dataset_info.json'))
+  if not prepared and record_files(name):
+    return Shards(name, channels, config['features'], config['classes'], config['max_labels'])
+  if folder and not prepared:
     return Folder(name, train, channels or 3)
-  hint = '' if os.sep in name else f'; {nearest(name, BUILT_IN)}'
-  raise UserError(f'data source {name!r} is neither a built-in name nor a folder{hint}')
+  if name.startswith((os.sep, '.', '~')) and not folder or '://' in name:
+    raise UserError(f'data source {name!r} is no folder of images or shards')
+  return TFDS(name, config['data_dir'], channels, config['features'], config['max_labels'])

@@ -1,5 +1,6 @@
 """What every source gives: splits of labelled images, and parts of splits."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -7,33 +8,60 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from vit_jax.data import images
 from vit_jax.errors import UserError
 
 
-class Split:
-  """A sequence of labelled images that are read one by one."""
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A labelled image that is not decoded yet.
 
-  def __init__(self, names: Sequence[str], labels: np.ndarray,
-               read: Callable[[int], Image.Image], in_memory: bool = False):
+  Attributes:
+    content: of an image file, or pixels, uint8 `[height, width, channels]`.
+    labels: class numbers; one, but for multi-label data.
+    name: for messages and pictures.
+    real: ImageNet-ReaL's labels, where they are known.
+  """
+  content: bytes | np.ndarray
+  labels: tuple[int, ...]
+  name: str
+  real: tuple[int, ...] = ()
+
+  def image(self, channels: int) -> Image.Image:
+    """Decodes the image; UserError when it is damaged."""
+    if isinstance(self.content, bytes):
+      return images.decode(self.content, channels, self.name)
+    return images.convert(images.from_array(self.content), channels)
+
+  def quick(self, channels: int, antialias: bool) -> 'images.Quick':
+    """Returns the image to be cut quickly; UserError when it is damaged."""
+    return images.Quick(self.content, channels, self.name, antialias)
+
+
+class Split:
+  """A sequence of examples that are read one by one."""
+
+  def __init__(self, lengths: Sequence[int], read: Callable[[int], Example], in_memory: bool = False,
+               max_real: int = 0):
     """Collects what describes the examples.
 
     Args:
-      names: of the examples, for messages and pictures.
-      labels: int `[examples]`.
-      read: returns image i, RGB or grayscale.
+      lengths: examples of each shard, one behind another; of a single one where reading any example
+        costs the same.
+      read: returns example i.
       in_memory: whether reading costs next to nothing.
+      max_real: the most ReaL labels that an example has; 0: it has none.
     """
-    self.names, self.labels, self.read, self.in_memory = names, labels, read, in_memory
+    self.lengths, self.read, self.in_memory = tuple(lengths), read, in_memory
+    self.max_real = max_real
+    self._length = sum(self.lengths)
 
   def __len__(self) -> int:
-    return len(self.labels)
+    return self._length
 
-  def part(self, low: float, high: float) -> 'Split':
-    """Returns the examples between two shares in [0, 1], of a fixed order that mixes the classes."""
-    order = np.random.default_rng(0).permutation(len(self))
-    index = np.sort(order[round(low * len(self)):round(high * len(self))])
-    return Split([self.names[i] for i in index], self.labels[index],
-                 lambda i: self.read(int(index[i])), self.in_memory)
+  def labels(self) -> np.ndarray:
+    """Returns the first label of each example, int `[examples]`; reads them all."""
+    return np.asarray([self.read(i).labels[0] for i in range(len(self))], np.int32)
 
 
 class Source(Protocol):
@@ -43,19 +71,69 @@ class Source(Protocol):
   channels: int
 
   def split(self, name: str) -> Split:
-    """Returns a split by its name, such as 'train' or 'train[:90%]'."""
+    """Returns a split by its name, such as 'train', 'train[:90%]' or 'train[:800]+test'."""
 
 
-def parse_split(text: str) -> tuple[str, float, float]:
-  """Returns (name, low, high) of 'train', 'train[:90%]' or 'train[90%:]'.
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The part of a split that stands in brackets."""
+  name: str
+  start: str = ''
+  stop: str = ''
+
+  def bounds(self, length: int) -> tuple[int, int]:
+    """Returns (start, stop) among `length` examples; UserError when nothing lies between."""
+    start, stop = _position(self.start or '0', length), _position(self.stop or '100%', length)
+    if not 0 <= start < stop <= length:
+      raise UserError(f'split {self}: bounds {start} to {stop} of {length} examples hold none')
+    return start, stop
+
+  def __str__(self) -> str:
+    return f'{self.name}[{self.start}:{self.stop}]' if self.start or self.stop else self.name
+
+
+def _position(text: str, length: int) -> int:
+  """Returns the index that '90%', '800' or '-100' means; shares round to the nearest."""
+  if text.endswith('%'):
+    share = float(text[:-1]) / 100.
+    return int(np.floor(share * length + .5)) if share >= 0. else length - int(
+        np.floor(-share * length + .5))
+  index = int(text)
+  return min(index, length) if index >= 0 else max(length + index, 0)
+
+
+def parse_split(text: str) -> list[Part]:
+  """Returns the parts of 'train', 'train[:90%]', 'train[-100:]' or 'train[:800]+test'.
 
   Raises:
-    UserError: for another form or an empty part.
+    UserError: for another form, or a share outside 0 to 100 %.
   """
-  match = re.fullmatch(r'([^\[\]]*)(?:\[(?:(\d+\.?\d*)%)?:(?:(\d+\.?\d*)%)?\])?', text)
-  if not match:
-    raise UserError(f'split {text!r} is not of the form train, train[:90%] or train[90%:]')
-  low, high = float(match[2] or 0) / 100., float(match[3] or 100) / 100.
-  if not 0. <= low < high <= 1.:
-    raise UserError(f'split {text!r} is empty: its bounds must rise between 0% and 100%')
-  return match[1], low, high
+  parts = []
+  for piece in text.split('+'):
+    number = r'(-?\d+\.?\d*%|-?\d+)?'
+    match = re.fullmatch(rf'([^\[\]]*)(?:\[{number}:{number}\])?', piece.replace(' ', ''))
+    shares = [float(n[:-1]) for n in (match.groups()[1:] if match else ()) if n and n.endswith('%')]
+    if not match or any(abs(share) > 100. for share in shares):
+      raise UserError(f'split {text!r} is not of the form train, train[:90%], train[90%:], train[:800] '
+                      'or train+test')
+    parts.append(Part(match[1], match[2] or '', match[3] or ''))
+  return parts
+
+
+def chosen(parts: Sequence[tuple[int, Part]]) -> np.ndarray:
+  """Returns the indices of the chosen examples of sources that are sorted by class, one array.
+
+  Bounds count in a fixed order that mixes the classes.
+
+  Args:
+    parts: (examples of the named split, part of it); splits lie one behind another.
+  """
+  out, offset = [], 0
+  for length, part in parts:
+    start, stop = part.bounds(length)
+    order = np.arange(length)
+    if (start, stop) != (0, length):
+      order = np.sort(np.random.default_rng(0).permutation(length)[start:stop])
+    out.append(order + offset)
+    offset += length
+  return np.concatenate(out)

@@ -2,10 +2,8 @@
 
 import os
 
-import numpy as np
-
 from vit_jax.data import images
-from vit_jax.data.sources.base import Split, parse_split
+from vit_jax.data.sources.base import Example, Split, chosen, parse_split
 from vit_jax.errors import UserError
 
 
@@ -25,7 +23,8 @@ class Folder:
       UserError: for a missing, empty or classless folder.
     """
     self.name, self.channels = root, channels
-    self.classes = tuple(self._class_folders(parse_split(train)[0]))
+    self.classes = tuple(sorted({c for part in parse_split(train)
+                                 for c in self._class_folders(part.name)}))
 
   def _class_folders(self, split: str) -> list[str]:
     folder = os.path.join(self.name, split)
@@ -48,24 +47,31 @@ class Folder:
     Raises:
       UserError: for a class that training lacks, or no image at all.
     """
-    name, low, high = parse_split(name)
-    label_of = {c: i for i, c in enumerate(self.classes)}
-    extra = [c for c in self._class_folders(name) if c not in label_of]
+    parts = parse_split(name)
+    found = [self._files(part.name) for part in parts]
+    files = [entry for entries in found for entry in entries]
+    index = chosen([(len(entries), part) for entries, part in zip(found, parts)])
+
+    def read(i: int) -> Example:
+      path, label = files[index[i]]
+      return Example(images.read_file(path), (label,), path)
+
+    return Split([len(index)], read)
+
+  def _files(self, name: str) -> list[tuple[str, int]]:
+    """Returns (path, label) of every image of a whole split, by class."""
+    extra = [c for c in self._class_folders(name) if c not in self.classes]
     if extra:
       raise UserError(f'the split {name!r} of {self.name} has {len(extra)} class(es) that training '
                       f'lacks: {", ".join(extra[:8])}; move or rename the folder(s)')
-    files, labels = [], []
+    files = []
     for label, folder in enumerate(self.classes):
       path = os.path.join(self.name, name, folder)
-      found = sorted(_image_files(path)) if os.path.isdir(path) else []
-      files += found
-      labels += [label] * len(found)
+      files += [(file, label) for file in sorted(_image_files(path))] if os.path.isdir(path) else []
     if not files:
       raise UserError(f'{os.path.join(self.name, name)} holds no images with a suffix among '
                       f'{" ".join(images.SUFFIXES)}')
-    whole = Split(files, np.asarray(labels, np.int32),
-                  lambda i: images.open_image(files[i], self.channels))
-    return whole if (low, high) == (0., 1.) else whole.part(low, high)
+    return files
 
 
 def _image_files(folder: str) -> list[str]:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from vit_jax.data import images
-from vit_jax.data.sources.base import Split, parse_split
+from vit_jax.data.sources.base import Example, Split, chosen, parse_split
 from vit_jax.errors import unknown
 
 
@@ -17,13 +16,19 @@ class Memory:
 
   def split(self, name: str) -> Split:
     """Returns a split by its name, such as 'train' or 'train[:90%]'."""
-    name, low, high = parse_split(name)
-    if name not in self._splits:
-      raise unknown(f'split of {self.name!r}:', name, self._splits)
-    pixels, labels = self._splits[name]
-    read = lambda i: images.convert(images.from_array(pixels[i]), self.channels)
-    whole = Split([f'{name}/{i}' for i in range(len(labels))], labels, read, in_memory=True)
-    return whole if (low, high) == (0., 1.) else whole.part(low, high)
+    parts = parse_split(name)
+    for part in parts:
+      if part.name not in self._splits:
+        raise unknown(f'split of {self.name!r}:', part.name, self._splits)
+    where = [(part.name, i) for part in parts for i in range(len(self._splits[part.name][1]))]
+    index = chosen([(len(self._splits[part.name][1]), part) for part in parts])
+
+    def read(i: int) -> Example:
+      of, at = where[index[i]]
+      pixels, labels = self._splits[of]
+      return Example(pixels[at], (int(labels[at]),), f'{of}/{at}')
+
+    return Split([len(index)], read, in_memory=True)
 
 
 def digits(channels: int = 0) -> Memory:

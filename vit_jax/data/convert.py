@@ -1,0 +1,137 @@
+"""Writes a folder of images as record shards, which stream from disk or a bucket.
+
+    python -m vit_jax.data.convert photos shards/photos --shards=16
+    python -m vit_jax.data.convert photos shards/photos --shards=16 --format=array_record
+
+Every split (a folder of class folders in the source) becomes `SPLIT-00000-of-00016.tfrecord` and so on:
+tf.train.Examples with the untouched image file, its label and its name, mixed once, so that any stretch
+of a shard holds many classes. `shards.json` names the classes. Train on them with
+`--config.data.source=shards/photos`.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+from vit_jax import errors
+from vit_jax.data import records
+from vit_jax.data.sources.folder import Folder
+from vit_jax.data.sources.shards import MANIFEST
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(prog='python -m vit_jax.data.convert', description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('source', help='folder that holds SPLIT/CLASS/IMAGE')
+  flags.add_argument('target', help='folder to write')
+  flags.add_argument('--shards', type=int, default=16, help='of each split (default 16)')
+  flags.add_argument('--splits', default='', help='such as train,test; default: all folders in the source')
+  flags.add_argument('--train', default='train', help='split that gives the classes (default train)')
+  flags.add_argument('--format', default='tfrecord', help='tfrecord (default) or array_record')
+  flags.add_argument('--check', action='store_true', help='decode every image and name the damaged ones')
+  return flags
+
+
+class Progress:
+  """Prints a line every few seconds: images, images/s, time left."""
+
+  def __init__(self, total: int):
+    self._total, self._done, self._start = total, 0, time.monotonic()
+    self._said = self._start
+
+  def add(self) -> None:
+    """Counts an image."""
+    self._done += 1
+    now = time.monotonic()
+    if now - self._said > 5. or self._done == self._total:
+      self._said = now
+      rate = self._done / max(now - self._start, 1e-9)
+      print(f'{self._done:,} of {self._total:,} images, {rate:,.0f} images/s, '
+            f'{(self._total - self._done) / rate:.0f} s left', flush=True)
+
+
+def convert(source: str, target: str, *, shards: int = 16, splits: str = '', train: str = 'train',
+            file_format: str = 'tfrecord', check: bool = False) -> dict:
+  """Writes the shards and returns what `shards.json` holds.
+
+  Args:
+    source: folder that holds SPLIT/CLASS/IMAGE.
+    target: folder to write.
+    shards: of each split.
+    splits: names, separated by commas; '' for all folders in the source.
+    train: the split that gives the classes.
+    file_format: 'tfrecord' or 'array_record'.
+    check: whether to decode every image first.
+
+  Raises:
+    UserError: for a folder that is none, more shards than images, or damaged images (if `check`).
+  """
+  if file_format not in records.FORMATS:
+    raise errors.unknown('--format', file_format, records.FORMATS)
+  if not os.path.isdir(source):
+    raise errors.UserError(f'no folder {source!r}')
+  folder = Folder(source, train)
+  names = splits.split(',') if splits else sorted(e.name for e in os.scandir(source) if e.is_dir())
+  found = {name: folder.split(name) for name in names}
+  for name, split in found.items():
+    if not 1 <= shards <= len(split):
+      raise errors.UserError(f'--shards={shards}: the split {name!r} has {len(split)} images; choose '
+                             f'between 1 and {len(split)}')
+  if check:
+    _check(found)
+  os.makedirs(target, exist_ok=True)
+  progress = Progress(sum(map(len, found.values())))
+  for name, split in found.items():
+    order = np.random.default_rng(0).permutation(len(split))
+    for i, part in enumerate(np.array_split(order, shards)):
+      path = os.path.join(target, f'{name}-{i:05d}-of-{shards:05d}.{file_format}')
+      with records.writer(path, file_format) as write:
+        for index in part:
+          example = split.read(int(index))
+          write(records.write_example(dict(
+              image=[example.content], label=list(example.labels),
+              name=[os.path.relpath(example.name, source).encode()])))
+          progress.add()
+  manifest = dict(classes=folder.classes, splits={n: dict(examples=len(s), shards=shards)
+                                                  for n, s in found.items()})
+  with open(os.path.join(target, MANIFEST), 'w') as file:
+    json.dump(manifest, file, indent=1)
+  return manifest
+
+
+def _check(splits) -> None:
+  """Raises UserError with all images that cannot be decoded."""
+  def broken(example):
+    try:
+      example.image(3)
+    except errors.UserError:
+      return example.name
+
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    bad = [name for split in splits.values()
+           for name in pool.map(lambda i, s=split: broken(s.read(i)), range(len(split))) if name]
+  for name in bad:
+    print(f'damaged: {name}', file=sys.stderr)
+  if bad:
+    raise errors.UserError(f'{len(bad)} damaged image(s), the first is {bad[0]}; remove or replace them, '
+                           'or write without --check and train with data.on_error=skip')
+
+
+def main() -> None:
+  """Runs the command line."""
+  flags = parser().parse_args()
+  manifest = convert(flags.source, flags.target, shards=flags.shards, splits=flags.splits,
+                     train=flags.train, file_format=flags.format, check=flags.check)
+  for name, split in manifest['splits'].items():
+    print(f'{name}: {split["examples"]:,} images in {split["shards"]} shards')
+  print(f'wrote {flags.target}; train with --config.data.source={flags.target}')
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('vit_jax.data.convert', main)

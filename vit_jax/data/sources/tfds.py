@@ -1,0 +1,163 @@
+"""Data sets that TensorFlow Datasets has prepared, read without TensorFlow."""
+
+import difflib
+import os
+import re
+
+from vit_jax.data import records
+from vit_jax.data.sources.base import Split, parse_split
+from vit_jax.data.sources.shards import Decoder, resolved, shard_split
+from vit_jax.errors import UserError, unknown
+
+
+class TFDS:
+  """A prepared TFDS data set of labelled images, by name."""
+
+  def __init__(self, name: str, data_dir: str, channels: int, features, max_labels: int):
+    """Reads what TFDS wrote beside the data.
+
+    Args:
+      name: such as 'cifar10', 'imagenet2012:5.1.0' or 'imagenet_v2/matched-frequency'; or the folder
+        that holds `dataset_info.json`.
+      data_dir: where TFDS keeps its data; '' for its own default.
+      channels: 3, 1, or 0 for the data's own.
+      features: `config.data.features`.
+      max_labels: of an example, for data with several.
+
+    Raises:
+      UserError: for an unknown name, data that is not prepared (with the command), or without an image
+        and a label.
+    """
+    self.name, self.max_labels = name, max_labels
+    self._builder = open_builder(name, data_dir)
+    info = self._builder.info
+    label = features['label'] or self._label_feature(info)
+    image = features['image'] or self._image_feature(info)
+    shape = getattr(info.features[image], 'shape', None) or (None, None, 3)
+    self.channels = channels or (shape[-1] if shape[-1] in (1, 3) else 3)
+    kind = getattr(info.features[label], 'feature', info.features[label])  # of a sequence: its items
+    self.classes = tuple(str(n) for n in getattr(kind, 'names', ())) or tuple(
+        str(i) for i in range(getattr(kind, 'num_classes', None) or 0))
+    if not self.classes:
+      raise UserError(f'feature {label!r} of the TFDS data set {name!r} is no class label; set '
+                      f'data.features.label to one of: {", ".join(info.features)}')
+    given = dict(features, image=image, label=label)
+    real = 'real_label' if 'real_label' in info.features and label != 'real_label' else ''
+    self._decoder = Decoder(len(self.classes), max_labels=max_labels, real=real, **given)
+
+  def _label_feature(self, info) -> str:
+    supervised = info.supervised_keys
+    if supervised and supervised[1] in info.features:
+      return supervised[1]
+    for key in ('label', 'labels', 'original_label'):
+      if key in info.features:
+        return key
+    raise UserError(f'the TFDS data set {self.name!r} has no label that is known; set '
+                    f'data.features.label to one of: {", ".join(info.features)}')
+
+  def _image_feature(self, info) -> str:
+    for key, feature in info.features.items():
+      if type(feature).__name__ == 'Image':
+        return key
+    raise UserError(f'the TFDS data set {self.name!r} holds no images, but: {", ".join(info.features)}')
+
+  def split(self, name: str) -> Split:
+    """Returns a split, such as 'train', 'train[:90%]' or 'train[:800]+validation'.
+
+    Raises:
+      UserError: for an unknown split, or missing or damaged files.
+    """
+    info = self._builder.info
+    parts, shards, lengths, ranges = parse_split(name), [], [], []
+    for part in parts:
+      if part.name not in info.splits:
+        raise unknown(f'split of {self.name!r}:', part.name, info.splits)
+      split = info.splits[part.name]
+      start, stop = part.bounds(split.num_examples)
+      ranges.append((start + sum(lengths), stop + sum(lengths)))
+      shards += [Known(str(path), self._format, count)
+                 for path, count in zip(split.filepaths, split.shard_lengths)]
+      lengths += split.shard_lengths
+    return shard_split(shards, lengths, ranges, resolved(self._decoder, shards))
+
+  @property
+  def _format(self) -> str:
+    file_format = self._builder.info.file_format.value
+    if file_format not in records.FORMATS:
+      raise UserError(f'the TFDS data set {self.name!r} is stored as {file_format}; prepare it as one '
+                      f'of: {", ".join(records.FORMATS)}')
+    return file_format
+
+
+class Known:
+  """A shard whose number of records is known before it is opened."""
+
+  def __init__(self, path: str, file_format: str, length: int):
+    self.path = path
+    self._shard, self._length, self._checked = records.open_shard(path, file_format), length, False
+    if '://' not in path and not os.path.exists(path):
+      raise UserError(f'the shard {path} is missing; prepare the data set again')
+
+  def __len__(self) -> int:
+    return self._length
+
+  def name(self, index: int) -> str:
+    return self._shard.name(index)
+
+  def __getitem__(self, index: int) -> bytes:
+    if not self._checked and len(self._shard) != self._length:
+      raise UserError(f'the shard {self.path} holds {len(self._shard)} records, not the {self._length} '
+                      'of dataset_info.json; prepare the data set again')
+    self._checked = True
+    return self._shard[index]
+
+
+def open_builder(name: str, data_dir: str):
+  """Returns the read-only TFDS builder of a prepared data set.
+
+  Args:
+    name: NAME, NAME/CONFIG, either with :VERSION; or a folder that holds `dataset_info.json`.
+    data_dir: '' for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+  Raises:
+    UserError: when TFDS is missing, or the data set is not prepared there.
+  """
+  folder = name if os.path.isdir(name) else find_prepared(name, data_dir)
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError:
+    raise UserError(f"to read {folder}: pip install 'vit_jax[data]'") from None
+  return tfds.builder_from_directory(folder)
+
+
+def find_prepared(name: str, data_dir: str) -> str:
+  """Returns the folder in which TFDS has prepared a data set; the newest version if none is asked for.
+
+  Raises:
+    UserError: when there is none, with the command that prepares it.
+  """
+  root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets'))
+  short, _, version = name.partition(':')
+  place = os.path.join(root, short)
+  found = {}
+  for folder in (place, *sorted(e.path for e in _folders(place))):  # a lone config need not be named
+    for entry in _folders(folder):
+      if re.fullmatch(r'\d+\.\d+\.\d+', entry.name) and version in ('', entry.name) and os.path.exists(
+          os.path.join(entry.path, 'dataset_info.json')):
+        found.setdefault(folder, []).append(entry.path)
+  if len(found) > 1:
+    configs = ', '.join(os.path.relpath(folder, root) for folder in found)
+    raise UserError(f'the TFDS data set {name!r} has several configs in {root}: {configs}; name one')
+  if found:
+    number = lambda path: [int(n) for n in os.path.basename(path).split('.')]
+    return max(next(iter(found.values())), key=number)
+  there = sorted(e.name for e in _folders(root))
+  close = difflib.get_close_matches(short, ['digits', *there], n=1, cutoff=.7)
+  hint = f'did you mean {close[0]!r}? To' if close and close[0] != short else 'to'
+  raise UserError(f'data source {name!r} is neither a built-in name, a folder, nor a TFDS data set that '
+                  f'is prepared in {root}; {hint} prepare it: pip install tensorflow-cpu, then tfds '
+                  f'build {short}{":" * bool(version)}{version} --data_dir={root}')
+
+
+def _folders(path: str) -> list[os.DirEntry]:
+  return [e for e in os.scandir(path) if e.is_dir()] if os.path.isdir(path) else []
