@@ -37,14 +37,15 @@ def main() -> None:
   from vit_jax.tasks.classification import Classification
   compilation.enable_cache()
   names = (flags.model, flags.checkpoint) if flags.model else (flags.checkpoint,)
-  model, params, info = weights.load(*names, verbose=False)
+  loaded = weights.load(*names, verbose=False)
+  info = loaded.info
   data = config.image_data(flags.source, info.image_size, flags.batch_size)
   data.update({key: getattr(info, key) for key in fewshot.PREPARATION if key != 'data_dir'})
   entry = dict(source=flags.source, train=flags.train, test=flags.test, data_dir=flags.data_dir)
   mesh = sharding.make_mesh()
   with jax.set_mesh(mesh):
-    _, probe = fewshot.open_probe(entry, data, Classification(model, info), mesh)
-    found = probe(params, {})
+    _, probe = fewshot.open_probe(entry, data, Classification(loaded.model, info), mesh)
+    found = probe(loaded.params, loaded.state)
   print(json.dumps(found) if flags.json else '\n'.join(f'{k:8} {v:.4f}' for k, v in found.items()))
 
 
