@@ -9,30 +9,40 @@ from vit_jax import checkpoint, compilation, optimizers, schedules, sharding, tr
 from vit_jax import config as config_lib, step as step_lib, task as task_lib
 from vit_jax.data import pipeline
 from vit_jax.errors import UserError
-from vit_jax.run import NotFinite, Run
+from vit_jax.evaluation import fewshot
+from vit_jax.run import NotFinite, Run, write_tables
 
 
 class Evaluation:
-  """Evaluates a state on the splits of a task; compiled once."""
+  """Evaluates a state on every evaluation split, and few-shot on other data; compiled once.
 
-  def __init__(self, task: task_lib.Task, data: pipeline.Data):
-    self._data = data
-    self._evaluators = {name: (evaluator, compilation.jit(evaluator.step))
-                        for name, evaluator in task.evaluators().items()}
+  Attributes:
+    tables: {name: rows} of the latest evaluation.
+  """
+
+  def __init__(self, task: task_lib.Task, data: pipeline.Data, config, mesh):
+    self._splits, self.tables = data.splits, {}
+    self._evaluators = [(e, compilation.jit(e.step)) for e in task.evaluators()]
+    self._probes = fewshot.open_probes(config.evaluate.fewshot, config.data, task, mesh)
 
   def __call__(self, params, model_state) -> dict[str, float]:
     """Returns {'test/accuracy': ...}; every example counts once on any number of devices."""
     measures = {}
-    for name, (evaluator, evaluate_step) in self._evaluators.items():
-      total = None
-      for batch in getattr(self._data, name):
-        total = evaluator.update(total, evaluate_step(params, model_state, batch))
-      measures |= {f'{name}/{k}': v for k, v in evaluator.finish(total).items()}
+    for split, batches in self._splits.items():
+      totals = [None] * len(self._evaluators)
+      for batch in batches:
+        for i, (evaluator, step) in enumerate(self._evaluators):
+          totals[i] = evaluator.update(totals[i], step(params, model_state, batch))
+      for (evaluator, _), total in zip(self._evaluators, totals):
+        measures |= {f'{split}/{k}': v for k, v in evaluator.finish(total).items()}
+        self.tables |= {f'{split}_{k}': rows for k, rows in evaluator.tables(total).items()}
+    for name, probe in self._probes.items():
+      measures |= {f'fewshot/{name}_{k}': v for k, v in probe(params, model_state).items()}
     return measures
 
 
 def plan(config, mesh):
-  """Returns (data, task, optimizer, schedule, total steps) of a config; makes no array.
+  """Returns (data, task, optimizer, schedule, total steps, evaluation) of a config; no array.
 
   Raises:
     UserError: whatever does not fit is found here, before any work and before a file is written.
@@ -46,7 +56,7 @@ def plan(config, mesh):
   optimizer = functools.partial(optimizers.make, schedule=schedule, **config.optimizer)
   shapes = jax.eval_shape(lambda rng: task.init(rng, data.example), jax.random.key(0))
   jax.eval_shape(lambda params: optimizer(params).init(params), shapes['params'])
-  return data, task, optimizer, schedule, steps
+  return data, task, optimizer, schedule, steps, Evaluation(task, data, config, mesh)
 
 
 def start(config, task, state, info):
@@ -67,10 +77,6 @@ def train(config, workdir: str) -> dict:
   What a start uses: the run's newest good checkpoint, else `init_from`, else random parameters.
   After SIGTERM the run saves and returns early; the same call continues it.
 
-  Args:
-    config: see `vit_jax.config`.
-    workdir: of the run.
-
   Returns:
     {'test_accuracy': ..., 'steps': ..., 'parameters': ..., 'seconds': ..., 'finished': ...}
 
@@ -79,7 +85,7 @@ def train(config, workdir: str) -> dict:
   """
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
-    data, task, optimizer, schedule, steps = plan(config, mesh)
+    data, task, optimizer, schedule, steps, evaluation = plan(config, mesh)
     state, optimizer, undivided = step_lib.create_state(
         task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
     said = undivided[:1] + [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
@@ -92,19 +98,18 @@ def train(config, workdir: str) -> dict:
       run.say(line)
     run.list_parameters(state.params)
     try:
-      return _loop(config, run, data, task, run.restore(state), optimizer, schedule)
+      return _loop(config, run, data, task, evaluation, run.restore(state), optimizer, schedule)
     finally:
       run.close()
 
 
-def _loop(config, run, data, task, state, optimizer, schedule) -> dict:
+def _loop(config, run, data, task, evaluate, state, optimizer, schedule) -> dict:
   """Runs the steps that are left."""
   frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
       'freeze') else None
   train_step = step_lib.make(task, optimizer, schedule, state, seed=config.seed, frozen=frozen,
                              accumulate=config.accumulate, ema_decay=config.ema_decay,
                              ema_warmup=config.ema_warmup, sam_rho=config.sam_rho)
-  evaluate = Evaluation(task, data)
   measures, step, stopped = {}, int(state.step), False
   try:
     for number, batch in data.train.after(step, run.total_steps):
@@ -115,7 +120,7 @@ def _loop(config, run, data, task, state, optimizer, schedule) -> dict:
       stopped = run.stopping(step)
       if run.due('evaluate', step):
         measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
-        run.report(step, measures)
+        run.report(step, measures, evaluate.tables)
       if run.due('checkpoint', step) or stopped:
         run.save(step, state)
       if stopped:
@@ -152,8 +157,8 @@ def describe(data, state, mesh, steps: int, config) -> str:
               mesh.devices.flat[0].platform)
 
 
-def evaluate(config) -> dict[str, float]:
-  """Evaluates `config.init_from` on the test split of a config, and trains nothing.
+def evaluate(config, workdir: str = '') -> dict[str, float]:
+  """Evaluates `config.init_from` on the splits of a config; writes tables into a workdir that is.
 
   Raises:
     UserError: without weights, or when the classes of the weights are not those of the data.
@@ -162,10 +167,12 @@ def evaluate(config) -> dict[str, float]:
     raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
-    data, task, optimizer, *_ = plan(config, mesh)
+    data, task, optimizer, *_, evaluation = plan(config, mesh)
     weights.check_classes(config.init_from, data.info)
     state, *_ = step_lib.create_state(task, optimizer, data.example, mesh, task.rules, config.seed,
                                       ema=False)
     state, said = start(config, task, state, data.info)
     print('\n'.join(said))
-    return Evaluation(task, data)(state.params, state.model_state)
+    measures = evaluation(state.params, state.model_state)
+  write_tables(workdir, evaluation.tables)
+  return measures
