@@ -259,5 +259,9 @@ def test_unknown_names_and_options(params):
     make(name='adanw')
   with pytest.raises(UserError, match="option of optimizer 'sgd': 'momentun'; .*=default takes it out"):
     make(name='sgd', momentun=.9)
+  with pytest.raises(UserError, match="'weigth_decay'; did you mean 'weight_decay'"):
+    make(name='sgd', weigth_decay=.9)
+  with pytest.raises(UserError, match="momentum_dtype 'bfloat61'; did you mean 'bfloat16'"):
+    make(name='lion', momentum_dtype='bfloat61')
   with pytest.raises(UserError, match="'haed/.*' matches no parameter"):
     make(name='sgd', freeze=('haed/.*',))

@@ -20,14 +20,20 @@ DECAYED = dict(
     all=(r'.*', True))
 
 
+def _dtype(name: str) -> jnp.dtype:
+  if name not in ('float32', 'bfloat16'):
+    raise unknown('optimizer.momentum_dtype', name, ('float32', 'bfloat16'))
+  return jnp.dtype(name)
+
+
 def sgd(momentum: float = .9, nesterov: bool = False, momentum_dtype: str = 'float32'):
   """Gradient descent with momentum, kept in `momentum_dtype` (ViT fine-tuning, appendix B.1.1)."""
-  return optax.trace(momentum, nesterov, accumulator_dtype=jnp.dtype(momentum_dtype))
+  return optax.trace(momentum, nesterov, accumulator_dtype=_dtype(momentum_dtype))
 
 
 def adam(b1: float = .9, b2: float = .999, eps: float = 1e-8, momentum_dtype: str = 'float32'):
   """Adam (arXiv:1412.6980), the first moment kept in `momentum_dtype`."""
-  return optax.scale_by_adam(b1, b2, eps, mu_dtype=jnp.dtype(momentum_dtype))
+  return optax.scale_by_adam(b1, b2, eps, mu_dtype=_dtype(momentum_dtype))
 
 
 def adafactor(momentum: float = .9, b2_power: float = .8, b2_cap: float = .999, eps: float = 1e-30,
@@ -45,7 +51,7 @@ def adafactor(momentum: float = .9, b2_power: float = .8, b2_cap: float = .999, 
   return optax.chain(
       optax.scale_by_factored_rms(True, b2_power, 0, min_size_to_factor, eps, cap),
       optax.clip_by_block_rms(clip_threshold) if clip_threshold else optax.identity(),
-      optax.ema(momentum, debias=False, accumulator_dtype=jnp.dtype(momentum_dtype)))
+      optax.ema(momentum, debias=False, accumulator_dtype=_dtype(momentum_dtype)))
 
 
 def lamb(b1: float = .9, b2: float = .999, eps: float = 1e-6, momentum_dtype: str = 'float32'):
@@ -67,7 +73,7 @@ def trust_ratio() -> optax.GradientTransformation:
 
 def lion(b1: float = .9, b2: float = .99, momentum_dtype: str = 'float32'):
   """Lion: the sign of an interpolated momentum (arXiv:2302.06675, algorithm 2)."""
-  return optax.scale_by_lion(b1, b2, mu_dtype=jnp.dtype(momentum_dtype))
+  return optax.scale_by_lion(b1, b2, mu_dtype=_dtype(momentum_dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +161,10 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
   if name not in OPTIMIZERS:
     raise unknown('optimizer', name, OPTIMIZERS)
   kind = OPTIMIZERS[name]
+  own = inspect.signature(kind.direction).parameters
   for option in options:
-    if option not in inspect.signature(kind.direction).parameters:
-      known = inspect.signature(kind.direction).parameters
+    if option not in own:
+      known = [*own, *make.__kwdefaults__]
       raise UserError(f'{unknown(f"option of optimizer {name!r}:", option, known)} '
                       f'(optimizer.{option}=default takes it out)')
   weight_decay = kind.weight_decay if weight_decay is None else weight_decay
