@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vit_jax.data.augment import color, policies
 from vit_jax.data.augment.distortion import FLAVORS, distort
-from vit_jax.data.augment.options import Choice, Levels, Number, Probability, Switch
+from vit_jax.data.augment.options import Choice, Levels, Number, Switch
 from vit_jax.data.augment.policies import Kind, Strength
 from vit_jax.errors import UserError
 
@@ -90,7 +90,7 @@ def randaugment(image: jax.Array, key: jax.Array, mean: Sequence[float],
                 layers: Annotated[int, Number(1, 16, whole=True)] = 2,
                 magnitude: Annotated[float, Number(0., 30.)] = 10.,
                 magnitude_std: Annotated[float, Number(0., 30.)] = 0.,
-                probability: Probability | None = None,
+                probability: Annotated[float | None, Number(0., 1.)] = None,
                 increasing: Switch = False,
                 ops: Annotated[Sequence[str] | None, Choice(_NAMES, several=True)] = None,
                 translate: Annotated[float | None, Number(0., 4096.)] = None,

@@ -40,7 +40,7 @@ def luma(image: jax.Array) -> jax.Array:
   if image.shape[-1] == 1:
     return image
   require_rgb(image, 'a mean of colours')
-  return sum(w * image[..., i:i + 1] for i, w in enumerate(WEIGHTS))
+  return sum(product(w, image[..., i:i + 1]) for i, w in enumerate(WEIGHTS))
 
 
 def _gray_tf(image: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Colour jitter, and the three-augment of DeiT III, on float images in [0, 1]."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.data.augment.color import luma, require_rgb
+from vit_jax.data.augment.geometry import product
 from vit_jax.data.augment.options import Number, Probability
 
 Strength = Annotated[float, Number(0., 10.)]
@@ -22,7 +24,8 @@ def shift_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
       high == green, 2. + (blue - red) / divisor, 4. + (red - green) / divisor))
   hue = sixth + 6. * turn
   corner = jnp.mod(hue[..., None] + jnp.array([5., 3., 1.]), 6.)
-  return high[..., None] - spread[..., None] * jnp.clip(jnp.minimum(corner, 4. - corner), 0., 1.)
+  less = jnp.clip(jnp.minimum(corner, 4. - corner), 0., 1.)
+  return high[..., None] - product(spread[..., None], less)
 
 
 def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, contrast: Strength = .4,
@@ -52,14 +55,9 @@ def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, co
     gray = luma(out)
     degenerate = jnp.where(step == 0, 0., jnp.where(step == 1, gray.mean(), gray))
     factor = jnp.where(step < 3, factors[jnp.minimum(step, 2)], 1.)
-    blended = jnp.clip(degenerate + factor * (out - degenerate), 0., 1.)
+    blended = jnp.clip(degenerate + product(factor, out - degenerate), 0., 1.)
     out = jnp.where(step == 3, shift_hue(out, turn), blended) if hue else blended
   return jnp.where(jax.random.bernoulli(on, probability), out, image)
-
-
-def _box_reach(sigma: float | jax.Array) -> float | jax.Array:
-  """Returns the whole part of the radius of the three boxes that make a Gaussian."""
-  return jnp.floor((jnp.sqrt(4. * sigma ** 2 + 1.) - 1.) / 2.)
 
 
 def _blur_matrix(size: int, sigma: jax.Array, reach: int) -> jax.Array:
@@ -67,7 +65,7 @@ def _blur_matrix(size: int, sigma: jax.Array, reach: int) -> jax.Array:
 
   Pillow's GaussianBlur: boxes with fractional ends (Gwosdek et al., SSVM 2011, equations 7 to 14).
   """
-  variance, whole = sigma ** 2 / 3., _box_reach(sigma)
+  variance, whole = sigma ** 2 / 3., jnp.floor((jnp.sqrt(4. * sigma ** 2 + 1.) - 1.) / 2.)
   part = (2. * whole + 1.) * (whole * (whole + 1.) - 3. * variance)
   radius = whole + part / (6. * (variance - (whole + 1.) ** 2))
   index, box = jnp.arange(size), 0.
@@ -85,7 +83,7 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array, most: float) -> jax.Array:
     sigma: standard deviation in pixels.
     most: the largest sigma that can come.
   """
-  reach = int(_box_reach(most)) + 1
+  reach = int((math.sqrt(4. * most ** 2 + 1.) - 1.) / 2.) + 1
   with jax.default_matmul_precision('highest'):
     rows, columns = (_blur_matrix(size, sigma, reach) for size in image.shape[:2])
     return jnp.einsum('yh,hwc,xw->yxc', rows, image, columns)

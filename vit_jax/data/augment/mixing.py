@@ -5,6 +5,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from vit_jax.data.augment.geometry import product
 from vit_jax.data.augment.options import Choice, Number, Probability, Switch
 
 
@@ -20,7 +21,7 @@ def mixup(images: jax.Array, targets: jax.Array, key: jax.Array,
   """
   share = jax.random.beta(key, p, p)
   share = jnp.maximum(share, 1. - share)
-  blend = lambda x: share * x + (1. - share) * jnp.roll(x, 1, axis=0)
+  blend = lambda x: product(share, x) + product(1. - share, jnp.roll(x, 1, axis=0))
   return blend(images), blend(targets)
 
 
@@ -61,8 +62,9 @@ def mix(images: jax.Array, targets: jax.Array, share: jax.Array, cut: jax.Array,
     area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
     share = jnp.where(cut, 1. - area / (height * width), share)
   own = jnp.where(cut[:, None, None], ~inside, share[:, None, None])[..., None]
-  images = own * images + (1. - own) * images[::-1]
-  return images, share[:, None] * targets + (1. - share[:, None]) * targets[::-1]
+  # Rounded alike on any number of devices, hence `product`.
+  blend = lambda x, weight: product(weight, x) + product(1. - weight, x[::-1])
+  return blend(images, own), blend(targets, share[:, None])
 
 
 def mixup_cutmix(images: jax.Array, targets: jax.Array, key: jax.Array,
@@ -88,6 +90,7 @@ def mixup_cutmix(images: jax.Array, targets: jax.Array, key: jax.Array,
   batch, height, width, _ = images.shape
   index = jnp.arange(batch)
   drawer = dict(batch=0 * index, pair=jnp.minimum(index, batch - 1 - index), element=index)[mode]
+  draws = dict(batch=1, pair=(batch + 1) // 2, element=batch)[mode]
   switch = switch if mixup and cutmix else float(cutmix > 0)
 
   def draw(one):
@@ -98,5 +101,6 @@ def mixup_cutmix(images: jax.Array, targets: jax.Array, key: jax.Array,
     share = jnp.where(jax.random.bernoulli(on, probability if mixup or cutmix else 0.), share, 1.)
     return share, cut, jax.random.randint(center, (2,), 0, jnp.array([height, width]))
 
-  share, cut, center = jax.vmap(draw)(jax.vmap(jax.random.fold_in, (None, 0))(key, drawer))
+  drawn = jax.vmap(draw)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(draws)))
+  share, cut, center = (x[drawer] for x in drawn)
   return mix(images, targets, share, cut, center, correct)
