@@ -115,7 +115,6 @@ class Mixture:
     return split, self._orders[split](of_split * self._lanes + lane)
 
 
-def num_lanes(batch_size: int, shards: int) -> int:
-  """Returns the largest number of lanes that divides the batch and leaves each lane a shard."""
-  most = min(batch_size, shards, LANES)
-  return next(n for n in range(most, 0, -1) if batch_size % n == 0)
+def num_lanes(rows: int, shards: int) -> int:
+  """Returns the largest number of lanes that divides the rows of a batch and leaves each a shard."""
+  return next(n for n in range(min(rows, shards, LANES), 0, -1) if rows % n == 0)

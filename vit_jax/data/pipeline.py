@@ -176,7 +176,7 @@ class Train:
     self.reader = batches.reader
     splits = self.reader.splits
     shards = [len(split.lengths) for split in splits if len(split.lengths) > 1]
-    self.lanes = num_lanes(batches.batch_size, min(shards, default=1))
+    self.lanes = num_lanes(batches.batch_size // repeats, min(shards, default=1))
     self._rows = batches.batch_size // self.lanes
     self._mixture = Mixture([Shuffled(split.lengths, seed, self.lanes, stream=k)
                              for k, split in enumerate(splits)], weights, seed, self.lanes)

@@ -147,16 +147,11 @@ class ArrayRecords:
       raise UserError("array_record files need array_record: pip install 'vit_jax[data]'") from None
     if not os.path.exists(self.path):
       raise UserError(f'cannot open the shard {self.path}: no such file')
-    try:
+    with contextlib.suppress(RuntimeError, ValueError):
       reader = array_record_module.ArrayRecordReader(self.path, 'readahead_buffer_size:0')
-      count = reader.num_records()
-    except (RuntimeError, ValueError) as error:
-      reason = str(error).splitlines()[0]
-      raise UserError(f'the shard {self.path} is empty, truncated or no array_record file ({reason}); '
-                      'write it again') from None
-    if not count:
-      raise UserError(f'the shard {self.path} is empty; write it again or remove it')
-    return reader
+      if reader.num_records():
+        return reader
+    raise UserError(f'the shard {self.path} is empty, truncated or no array_record file; write it again')
 
   def __len__(self) -> int:
     with self._lock:

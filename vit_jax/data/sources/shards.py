@@ -184,7 +184,7 @@ class Shards:
   def _files_of(self, part: Part) -> list[str]:
     """Returns the files of a whole split; UserError when one is missing."""
     pattern = re.escape(part.name).replace(r'\*', '.*')
-    of_name = re.compile(rf'(.*[-_.])?{pattern}([-_.].*)?')
+    of_name = re.compile(rf'(.*[-_.])?{pattern}([-.].*)?')
     found = sorted(f for f in self.files if of_name.fullmatch(f))
     if not found:
       raise UserError(f'{self.name} has no shards of the split {part.name!r}; '
