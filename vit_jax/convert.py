@@ -1,9 +1,11 @@
-"""Writes the parameters of a run as a published `.npz` file, which other tools read.
+"""Writes the parameters of a run or of a published file in names that other tools read.
 
     python -m vit_jax.convert runs/quickstart weights.npz
+    python -m vit_jax.convert runs/quickstart weights.safetensors --to=timm
+    python -m vit_jax.convert ViT-B_16.npz vit_b16.safetensors --model=vit_b16 --to=huggingface
 
-The names are vision_transformer's; big_vision's for what those have no name for (attention pooling,
-positions without the class token).
+npz: as the model's family was published (vision_transformer's names for a ViT; big_vision's for what
+those have no name for). timm, deit, torchvision, huggingface: state dicts as safetensors.
 """
 
 import argparse
@@ -15,15 +17,17 @@ def main() -> None:
   """Runs the command line."""
   flags = argparse.ArgumentParser(prog='python -m vit_jax.convert', description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  flags.add_argument('source', help='workdir of a run, or a checkpoint in it')
-  flags.add_argument('target', help='the .npz file to write')
+  flags.add_argument('source', help='workdir of a run, a checkpoint in it, or a published file')
+  flags.add_argument('target', help='the file to write, .npz or .safetensors')
+  flags.add_argument('--to', default='npz', help='npz, timm, deit, torchvision or huggingface')
+  flags.add_argument('--model', help='name of the model, when the source is a published file')
   flags = flags.parse_args()
-  if not flags.target.endswith('.npz'):
-    raise errors.UserError(f'{flags.target!r} does not end with .npz, the only format written so far')
   from vit_jax import trees, weights
-  model, params, _ = weights.load(flags.source, verbose=False)
-  weights.export(flags.target, model, params)
-  print(f'wrote {trees.count(params):,} parameters to {flags.target}')
+  weights.check_format(flags.target, flags.to)
+  source = (flags.model, flags.source) if flags.model else (flags.source,)
+  loaded = weights.load(*source, verbose=False)
+  notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to)
+  print('\n'.join([f'wrote {trees.count(loaded.params):,} parameters to {flags.target}', *notes]))
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ def save(tmp_path):
     model = tiny.vit(**options)
     params = tiny.params(model, size)
     path = str(tmp_path / 'w.npz')
-    weights.export(path, model, params)
+    weights.export(path, model, {'params': params})
     return path, model, params
   return write
 

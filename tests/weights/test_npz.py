@@ -73,7 +73,7 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path):
 def test_a_single_array_is_told_from_an_archive(tmp_path):
   path = str(tmp_path / 'w.npy')
   np.save(path, np.zeros(3))
-  with pytest.raises(UserError, match=r'w\.npy holds a single array, not an \.npz archive'):
+  with pytest.raises(UserError, match=r'w\.npy is not a readable \.npz archive'):
     npz.read(path)
 
 

@@ -32,7 +32,7 @@ def test_export_and_import_give_the_same_bits(name, options, scan, tmp_path):
   model = tiny.vit(scan=scan, **options)
   params = tiny.params(model, SQUARE)
   path = str(tmp_path / 'w.npz')
-  weights.export(path, model, params)
+  weights.export(path, model, {'params': params})
   arrays = formats.parameters(npz.read(path))
   table = formats.guess(arrays)
   assert table.name == name
@@ -45,13 +45,13 @@ def test_export_and_import_give_the_same_bits(name, options, scan, tmp_path):
 def test_a_model_that_is_not_square_can_be_exported(size, tmp_path):
   model, path = tiny.vit(), str(tmp_path / 'w.npz')
   params = tiny.params(model, size)
-  weights.export(path, model, params)
+  weights.export(path, model, {'params': params})
   assert set(npz.read(path)) == GOOGLE_NAMES
 
 
 def test_the_exported_names_are_the_published_ones(tmp_path):
   path = str(tmp_path / 'w.npz')
-  weights.export(path, tiny.vit(), tiny.params(tiny.vit(), SQUARE))
+  weights.export(path, tiny.vit(), tiny.variables(tiny.vit(), SQUARE))
   assert set(npz.read(path)) == GOOGLE_NAMES
 
 

@@ -14,7 +14,11 @@ POSITIONS = 'Transformer/posembed_input/pos_embedding'
 # What another task or class list may replace; everything else must be there and fit.
 _REPLACEABLE = ('head/', 'head_dist/', 'pre_logits/', 'MAPHead_0/', 'cls', 'dist', POSITIONS)
 _HEADS = ('head/', 'head_dist/', 'pre_logits/')
-FIRST = ('embedding/kernel', 'stem/kernel', 'conv_root/kernel')  # read the image: ViT, Mixer, ResNets
+
+
+def image_kernel(flat: Mapping[str, np.ndarray]) -> str | None:
+  """Returns the path of the kernel that reads the image: of a ResNet or hybrid, a Mixer, a ViT."""
+  return next((p for p in ('conv_root/kernel', 'stem/kernel', 'embedding/kernel') if p in flat), None)
 
 
 @dataclasses.dataclass
@@ -102,7 +106,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
       report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
     elif array.shape == want.shape:
       out[path] = array
-    elif path in FIRST and _same_but_channels(array.shape, want.shape):
+    elif path == image_kernel(target) and _same_but_channels(array.shape, want.shape):
       out[path] = adapt_channels(array, want.shape[2])
       report.resampled.append(f'{path} {array.shape[2]} -> {want.shape[2]} channels')
     elif path.startswith(_HEADS):

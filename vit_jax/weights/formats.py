@@ -7,6 +7,7 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.errors import UserError
+from vit_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_DEIT
 from vit_jax.weights.mixer import MIXER
 from vit_jax.weights.resnet import BIG_VISION_RESNET, BIT, TORCHVISION
 from vit_jax.weights.table import Table
@@ -14,7 +15,9 @@ from vit_jax.weights.timm import DEIT, TIMM
 from vit_jax.weights.vit import BIG_VISION, GOOGLE
 
 # The first that a name shows counts: a hybrid has the layers of a ResNet too.
-TABLES: tuple[Table, ...] = (GOOGLE, BIG_VISION, MIXER, BIG_VISION_RESNET, BIT, DEIT, TIMM, TORCHVISION)
+TABLES: tuple[Table, ...] = (
+    GOOGLE, BIG_VISION, MIXER, BIG_VISION_RESNET, BIT, DEIT, TIMM, TORCHVISION, HUGGINGFACE,
+    HUGGINGFACE_DEIT)
 
 # Files that hold more than a model name the parameters below one of these.
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', 'optimizer/target/', 'module.')

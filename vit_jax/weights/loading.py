@@ -14,16 +14,11 @@ import numpy as np
 from vit_jax import checkpoint, models, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.models.bit import BiT
-from vit_jax.models.mixer import Mixer
-from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import ViT
-from vit_jax.weights import formats, npz
-from vit_jax.weights.fit import FIRST, Grid, Report, fit, guess_grid
-from vit_jax.weights.mixer import MIXER
-from vit_jax.weights.resnet import BIG_VISION_RESNET, BIT
-from vit_jax.weights.table import Table, to_ours, to_theirs
-from vit_jax.weights.vit import BIG_VISION, GOOGLE
+from vit_jax.weights import containers, formats
+from vit_jax.weights.fit import Grid, Report, fit, guess_grid, image_kernel
+from vit_jax.weights.table import Table, to_ours
+from vit_jax.weights.vit import GOOGLE
 
 
 STATE = 'batch_stats/'  # where running statistics lie among our paths
@@ -62,7 +57,7 @@ class Loaded:
 
 
 def read(path: str, num_heads: int | None = None) -> Source:
-  """Reads the weights of a run (workdir or one of its checkpoints) or of a published `.npz` file.
+  """Reads the weights of a run (workdir or one of its checkpoints) or of a published file.
 
   Args:
     path: of the run or file.
@@ -78,7 +73,7 @@ def read(path: str, num_heads: int | None = None) -> Source:
     return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
   if not os.path.exists(path):
     raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
-  arrays = formats.parameters(npz.read(path))
+  arrays = formats.parameters(containers.read(path))
   table = formats.guess(arrays)
   return Source(to_ours(table, arrays, num_heads), None, table, ())
 
@@ -138,7 +133,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
 
   Args:
     name: workdir of a run (or a checkpoint in it), or a model's name with `path`.
-    path: a published `.npz` file, or the workdir of a run, when `name` is a model's name.
+    path: a published file, or the workdir of a run, when `name` is a model's name.
     image_size: pixels, a number or (height, width); the position table is resampled to it.
     num_classes: another number of classes; the head then starts anew.
     channels: of the images; the patch kernel is adapted.
@@ -155,7 +150,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   if path is None and name in models.MODELS:
     raise UserError(f'{name!r} is a model without weights; give the file: vit_jax.load({name!r}, '
                     "'weights.npz'), or vit_jax.create_model for a fresh one")
-  if path is None and name.endswith('.npz'):
+  if path is None and name.endswith(containers.SUFFIXES):
     raise UserError(f"say which model {name} belongs to: vit_jax.load('vit_b16', {name!r})")
   size = (image_size,) * 2 if isinstance(image_size, int) else image_size and tuple(image_size)
   if num_classes is not None:
@@ -248,7 +243,7 @@ def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:
 def _published_info(name: str, model: nn.Module, flat: trees.Flat, grid: Grid | None) -> Info:
   """Returns the facts that a published file implies: its size, channels and preprocessing."""
   found, head = models.variant(name), flat.get('head/bias', np.zeros(0))
-  first = next((path for path in FIRST if path in flat), None)
+  first = image_kernel(flat)
   size = found.image_size if grid is None else tuple(
       n * p for n, p in zip(grid.size, model.patch, strict=True))
   rule = found.preprocessing
@@ -266,7 +261,7 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
     model: of the run.
     variables: its fresh ones, placed on the mesh; what cannot be loaded stays as it is.
     info: of the run's data.
-    path: workdir, checkpoint or `.npz` file.
+    path: workdir, checkpoint or published file.
     reset_head: start the head anew even where it would fit.
 
   Returns:
@@ -304,38 +299,3 @@ def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
   """Returns the host array placed as another array lies, on any number of processes."""
   array = np.asarray(array, placed.dtype)
   return jax.make_array_from_callback(array.shape, placed.sharding, lambda index: array[index])
-
-
-def export(path: str, model: nn.Module, params) -> None:
-  """Writes parameters as a published `.npz` file, in the names of the family's own files.
-
-  Of a ViT those are vision_transformer's, or big_vision's for what those have no name for (attention
-  pooling, positions without the class token).
-
-  Args:
-    path: ends with `.npz`.
-    model: that the parameters belong to.
-    params: tree, layers stacked or one by one.
-
-  Raises:
-    UserError: for a model that no published `.npz` format has names for.
-  """
-  flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(params)).items()}
-  npz.write(path, to_theirs(_own_table(model), flat))
-
-
-def _own_table(model: nn.Module) -> Table:
-  """Returns the `.npz` format that a model's family was published in."""
-  if isinstance(model, Mixer):
-    return MIXER
-  if isinstance(model, BiT):
-    return BIT
-  if isinstance(model, ResNet):
-    if model.norm != 'group':
-      raise UserError('no published .npz format has running statistics')
-    return BIG_VISION_RESNET
-  with_position = model.num_prefix and model.class_position
-  if model.pool == 'attention' and with_position:
-    raise UserError('no published format has attention pooling beside a class token with a position; '
-                    'train with class_token=False')
-  return BIG_VISION if model.pool == 'attention' or (model.num_prefix and not with_position) else GOOGLE

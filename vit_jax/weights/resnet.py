@@ -43,10 +43,10 @@ def _torchvision() -> tuple[Row, ...]:
   layer, unit = 'layer{s}.{u}.', 'block{s}/unit{u+1}/'
   return (
       Row('conv1.weight', 'conv_root/kernel', conv), *_torch_norm('bn1', 'bn_root'),
-      Row(layer + 'conv{n}.weight', unit + 'conv{n}/kernel', conv),
-      *_torch_norm(layer + 'bn{n}', unit + 'bn{n}'),
       Row(layer + 'downsample.0.weight', unit + 'conv_proj/kernel', conv),
       *_torch_norm(layer + 'downsample.1', unit + 'bn_proj'),
+      Row(layer + 'conv{n}.weight', unit + 'conv{n}/kernel', conv),
+      *_torch_norm(layer + 'bn{n}', unit + 'bn{n}'),
       Row('fc.weight', 'head/kernel', 'o i -> i o'), Row('fc.bias', 'head/bias'))
 
 

@@ -1,0 +1,224 @@
+"""Files of weights: read without executing anything, and refused in a sentence."""
+
+import collections
+import io
+import os
+import pickle
+import struct
+import sys
+import time
+import types
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from vit_jax.errors import UserError
+from vit_jax.weights import containers, npz, safetensors
+
+ARRAYS = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.float16([1., 2.]),
+          'half': np.arange(4).astype(ml_dtypes.bfloat16), 'count': np.int64([7])}
+KINDS = {'float32': 'FloatStorage', 'float16': 'HalfStorage', 'bfloat16': 'BFloat16Storage',
+         'int64': 'LongStorage'}
+
+
+class Stored:
+  """Stands for a tensor while a file is made."""
+
+  def __init__(self, array, key, torch):
+    self.array, self.key, self.torch = array, key, torch
+
+  def __reduce__(self):
+    strides = tuple(s // self.array.itemsize for s in self.array.strides)
+    return self.torch._utils._rebuild_tensor_v2, (
+        Reference(self), 0, self.array.shape, strides, False, collections.OrderedDict())
+
+
+class Reference:
+  """Stands for a storage while a file is made."""
+
+  def __init__(self, stored):
+    self.stored = stored
+
+
+@pytest.fixture
+def torch(monkeypatch):
+  """Modules with the names that PyTorch's pickles refer to, while a file is made."""
+  torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
+  def rebuild(*_):
+    raise AssertionError('a reader called what the file names')
+  rebuild.__module__, rebuild.__qualname__ = 'torch._utils', '_rebuild_tensor_v2'
+  rebuild.__name__ = '_rebuild_tensor_v2'
+  utils._rebuild_tensor_v2, torch._utils = rebuild, utils
+  for kind in KINDS.values():
+    setattr(torch, kind, type(kind, (), {'__module__': 'torch'}))
+  monkeypatch.setitem(sys.modules, 'torch', torch)
+  monkeypatch.setitem(sys.modules, 'torch._utils', utils)
+  return torch
+
+
+def pickled(value, legacy, protocol=2):
+  """Returns the pickle of a value whose storages lie elsewhere."""
+  class Pickler(pickle.Pickler):
+    def persistent_id(self, item):
+      if not isinstance(item, Reference):
+        return None
+      stored = item.stored
+      kind = getattr(stored.torch, KINDS[stored.array.dtype.name])
+      return ('storage', kind, stored.key, 'cpu', stored.array.size) + (None,) * legacy
+  file = io.BytesIO()
+  Pickler(file, protocol).dump(value)
+  return file.getvalue()
+
+
+def write_torch(path, arrays, torch, legacy=False, wrap=lambda tensors: {'model': tensors, 'epoch': 3}):
+  """Writes arrays as PyTorch does, in the format of today or of before 1.6."""
+  tensors = collections.OrderedDict(
+      (name, Stored(array, str(i), torch)) for i, (name, array) in enumerate(arrays.items()))
+  value = pickled(wrap(tensors), legacy)
+  if not legacy:
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('w/data.pkl', value)
+      for i, array in enumerate(arrays.values()):
+        archive.writestr(f'w/data/{i}', array.tobytes())
+    return
+  with open(path, 'wb') as file:
+    for head in (0x1950a86a20f9469cfc6c, 1001, dict(protocol_version=1001, little_endian=True)):
+      pickle.dump(head, file, 2)
+    file.write(value)
+    pickle.dump([str(i) for i in range(len(arrays))], file, 2)
+    for array in arrays.values():
+      file.write(struct.pack('<q', array.size) + array.tobytes())
+
+
+@pytest.fixture(params=['npz', 'safetensors', 'zip', 'legacy'])
+def whole(request, tmp_path, torch):
+  """Returns the path of a file in each container that holds `ARRAYS`."""
+  path = str(tmp_path / 'weights')
+  if request.param in ('npz', 'safetensors'):
+    dict(npz=npz, safetensors=safetensors)[request.param].write(path, ARRAYS)
+  else:
+    write_torch(path, ARRAYS, torch, request.param == 'legacy')
+  return path
+
+
+def test_every_container_gives_the_arrays(whole):
+  got = containers.read(whole)
+  assert list(got) == list(ARRAYS)
+  for name, array in ARRAYS.items():
+    assert got[name].dtype == array.dtype, name
+    np.testing.assert_array_equal(got[name], array)
+
+
+def test_views_of_one_storage(tmp_path, torch):
+  path, array = str(tmp_path / 'w.pth'), np.asfortranarray(ARRAYS['a.weight'])
+  tensors = {'a': Stored(array, '0', torch), 'again': Stored(array, '0', torch)}
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('w/data.pkl', pickled(tensors, False))
+    archive.writestr('w/data/0', array.tobytes('F'))
+  for got in containers.read(path).values():
+    np.testing.assert_array_equal(got, array)
+
+
+@pytest.mark.parametrize('wrap', [lambda t: t, lambda t: {'state_dict': t, 'best_prec1': 91.7}])
+def test_where_the_model_lies(wrap, tmp_path, torch):
+  path = str(tmp_path / 'w.pth')
+  write_torch(path, ARRAYS, torch, wrap=wrap)
+  assert list(containers.read(path)) == list(ARRAYS)
+
+
+class Malice:
+  """Makes a file when it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_pickle_that_calls_a_function_is_refused_and_not_run(tmp_path, legacy, protocol):
+  trap, path = tmp_path / 'trap', tmp_path / 'w.pth'
+  evil = pickle.dumps({'model': Malice(str(trap))}, protocol)
+  if legacy:
+    path.write_bytes(pickle.dumps(0x1950a86a20f9469cfc6c, 2) + pickle.dumps(1001, 2)
+                     + pickle.dumps({}, 2) + evil)
+  else:
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('w/data.pkl', evil)
+  with pytest.raises(UserError, match=r"w.pth: the pickle asks for 'posix.mkdir'; only tensors"):
+    containers.read(str(path))
+  assert not trap.exists()
+  pickle.loads(evil)  # the trap works
+  assert trap.exists()
+
+
+def test_nan_is_named(tmp_path):
+  path = str(tmp_path / 'w.safetensors')
+  safetensors.write(path, {**ARRAYS, 'bad': np.float32([1., np.nan])})
+  with pytest.raises(UserError, match='bad holds NaN or infinity'):
+    containers.read(path)
+  safetensors.write(path, {'large': np.full(9, 3e38, np.float32)})  # whose sum is infinite
+  assert 'large' in containers.read(path)
+
+
+def lies(path, name):
+  """Writes one of the files that no program writes."""
+  header = {'declared': (10 << 30).to_bytes(8, 'little') + b'{' + b'x' * 99}
+  if name in header:
+    path.write_bytes(header[name])
+  elif name == 'bomb':
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+      archive.writestr('a.npy', bytes(1 << 26))
+  elif name == 'shape':
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, dict(descr='<f4', fortran_order=False,
+                                                    shape=(1 << 40,)))
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('a.npy', file.getvalue())
+  elif name == 'nested':
+    inner = io.BytesIO()
+    np.savez(inner, a=np.zeros(3))
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('inner.npz', inner.getvalue())
+  elif name == 'text':
+    path.write_text('<html>404</html>')
+  else:
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize('name, said', [
+    ('declared', 'its header declares 10737418240 bytes'), ('bomb', 'a.npy unpacks .* to 67108864'),
+    ('shape', r'a.npy of shape \(1099511627776,\) has 0 bytes'), ('nested', 'inner.npz is no array'),
+    ('text', 'is no .npz, .safetensors or PyTorch file'), ('empty', 'the file is empty')])
+def test_lies_are_refused_at_once(name, said, tmp_path):
+  lies(tmp_path / 'weights', name)
+  start = time.monotonic()
+  with pytest.raises(UserError, match=said):
+    containers.read(str(tmp_path / 'weights'))
+  assert time.monotonic() - start < 1.
+
+
+def test_a_mutated_file_is_read_or_refused(whole):
+  """Bytes changed, cut out or cut off at random: an error in a sentence, or arrays."""
+  content, rng = open(whole, 'rb').read(), np.random.default_rng(0)
+  refused, changed = 0, f'{whole}_changed'
+  for _ in range(600):
+    mutated = bytearray(content)
+    for at in rng.integers(0, len(content), rng.integers(1, 4)):
+      mutated[at] = rng.integers(0, 256)
+    if rng.random() < .3:
+      start, end = sorted(rng.integers(0, len(content), 2))
+      del mutated[start:end]
+    with open(changed, 'wb') as file:
+      file.write(mutated)
+    try:
+      got = containers.read(changed)
+      assert all(isinstance(a, np.ndarray) and a.nbytes <= len(content) for a in got.values())
+    except UserError as error:
+      refused += 1
+      assert '\n' not in str(error)
+  assert refused > 100

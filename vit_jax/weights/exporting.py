@@ -1,0 +1,95 @@
+"""Weights out: files that other tools read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from vit_jax import trees
+from vit_jax.errors import UserError, unknown
+from vit_jax.models.bit import BiT
+from vit_jax.models.mixer import Mixer
+from vit_jax.models.resnet import ResNet
+from vit_jax.models.vit import ViT
+from vit_jax.weights import huggingface, npz, resnet, safetensors, timm, vit
+from vit_jax.weights.loading import flatten
+from vit_jax.weights.mixer import MIXER
+from vit_jax.weights.table import Table, to_theirs
+
+# Whose names are written, and in which container.
+FORMATS = dict(npz='.npz', timm='.safetensors', deit='.safetensors', torchvision='.safetensors',
+               huggingface='.safetensors')
+
+
+def check_format(path: str, to: str) -> None:
+  """Raises UserError for an unknown format, or a path that does not end as its files do."""
+  if to not in FORMATS:
+    raise unknown('format', to, FORMATS)
+  if not path.endswith(FORMATS[to]):
+    raise UserError(f'{path!r} does not end with {FORMATS[to]}, as files in the format {to!r} do')
+
+
+def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 'npz') -> list[str]:
+  """Writes what a model keeps as a file in the names of another code base.
+
+  Args:
+    path: ends as `FORMATS` says.
+    model: that the variables belong to.
+    variables: `params`, and `batch_stats` if any; layers stacked or one by one.
+    to: one of `FORMATS`. 'npz' is what the family was published in: of a ViT vision_transformer's
+      names, or big_vision's for what those have none for (attention pooling, positions without the
+      class token).
+
+  Returns:
+    Sentences on what the reader must be told for equal logits, since a file of weights cannot say it.
+
+  Raises:
+    UserError: for a model that the format has no names for.
+  """
+  check_format(path, to)
+  flat = {k: np.asarray(v) for k, v in trees.unstack(flatten(variables)).items()}
+  theirs = to_theirs(_table(model, to), flat)
+  (npz if to == 'npz' else safetensors).write(path, theirs)
+  return _notes(model, to)
+
+
+def _notes(model: nn.Module, to: str) -> list[str]:
+  """Returns which arguments the other code base's model needs beside its name."""
+  if not isinstance(model, ViT) or to == 'npz':
+    return []
+  hugging, notes = to == 'huggingface', []
+  if model.gelu == 'tanh':
+    argument = "hidden_act='gelu_pytorch_tanh'" if hugging else "act_layer='gelu_tanh'"
+    notes.append(f'the model was trained with the tanh form of GELU: create theirs with {argument}')
+  if hugging:
+    notes.append(f'create theirs with layer_norm_eps={model.layer_norm_eps}')
+  return notes
+
+
+def _table(model: nn.Module, to: str) -> Table:
+  """Returns the table of a format for a model's family."""
+  wrong = UserError(f'{type(model).__name__} has no names in the format {to!r}')
+  if isinstance(model, ViT):
+    if to == 'npz':
+      return _google(model)
+    deit = huggingface.HUGGINGFACE_DEIT if model.distillation_token else huggingface.HUGGINGFACE
+    tables = dict(timm=timm.TIMM, deit=timm.DEIT, huggingface=deit)
+  elif isinstance(model, ResNet) and model.norm == 'group':
+    tables = dict(npz=resnet.BIG_VISION_RESNET)
+  elif isinstance(model, ResNet):
+    tables = dict(timm=resnet.TORCHVISION, torchvision=resnet.TORCHVISION)
+  else:
+    tables = dict(npz={Mixer: MIXER, BiT: resnet.BIT}[type(model)])
+  if to not in tables:
+    raise wrong
+  return tables[to]
+
+
+def _google(model: ViT) -> Table:
+  with_position = model.num_prefix and model.class_position
+  if model.pool == 'attention' and with_position:
+    raise UserError('no published format has attention pooling beside a class token with a position; '
+                    'train with class_token=False')
+  new = model.pool == 'attention' or (model.num_prefix and not with_position)
+  return vit.BIG_VISION if new else vit.GOOGLE
