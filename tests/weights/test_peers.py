@@ -1,0 +1,108 @@
+"""timm reads what we write, we read what PyTorch writes, with equal logits; needs the extra `peers`."""
+
+import jax
+import numpy as np
+import pytest
+
+import vit_jax
+from tests.models import tiny
+from vit_jax import models, weights
+
+torch = pytest.importorskip('torch', reason='parity with timm needs PyTorch: pip install .[peers]')
+for _name in ('nms', 'qnms'):  # timm imports them from torchvision, whose compiled part may be absent
+  try:
+    torch.library.define(f'torchvision::{_name}', '(Tensor dets, Tensor scores, float iou) -> Tensor')
+  except RuntimeError:
+    pass
+timm = pytest.importorskip('timm', reason='parity with timm: pip install .[peers]')
+
+VIT = dict(width=48, depth=2, num_heads=3, mlp_dim=192, num_classes=7)
+THEIR_VIT = dict(embed_dim=48, depth=2, num_heads=3, num_classes=7)
+RESNET = dict(depths=(1, 2, 1, 1), num_classes=7)
+SIZE = (64, 96)
+
+
+def theirs(name, **options):
+  """Returns a timm model in which no parameter is 0 or 1."""
+  model = timm.create_model(name, **options).eval()
+  rng = np.random.default_rng(0)
+  with torch.no_grad():
+    for path, value in model.state_dict().items():
+      if value.is_floating_point():
+        noise = torch.from_numpy(rng.normal(size=value.shape).astype(np.float32))
+        scale = .1 if value.ndim > 1 else .3
+        value.copy_((value + scale * noise).abs() if path.endswith('running_var') else
+                    value + scale * noise)
+  return model
+
+
+def images(size=SIZE):
+  return np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
+
+
+def their_logits(model, image):
+  with torch.no_grad():
+    return model(torch.from_numpy(image.transpose(0, 3, 1, 2))).numpy()
+
+
+def assert_same_logits(ours, variables, model, size=SIZE, tolerance=2e-5):
+  """The tolerance is a share of the largest logit; the other form of GELU is 5e-4 away."""
+  want = their_logits(model, images(size))
+  got = tiny.apply(ours, variables, images(size))
+  np.testing.assert_allclose(got, want, atol=tolerance * np.abs(want).max())
+
+
+READ = [
+    ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
+    ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE, global_pool='avg',
+                                                    class_token=False)),
+    ('deit_ti16_distilled', VIT, 'deit_tiny_distilled_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
+    ('deit3_s16', VIT, 'deit3_small_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
+    ('resnet18', dict(RESNET, bottleneck=False), 'resnet18', dict(layers=(1, 2, 1, 1), num_classes=7)),
+    ('resnet50', RESNET, 'resnet50', dict(layers=(1, 2, 1, 1), num_classes=7)),
+    ('resnet50', dict(RESNET, output_stride=16), 'resnet50', dict(
+        layers=(1, 2, 1, 1), num_classes=7, output_stride=16))]
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize('name, fields, their_name, options', READ)
+def test_we_read_what_torch_saves(name, fields, their_name, options, legacy, tmp_path):
+  model, path = theirs(their_name, **options), str(tmp_path / 'w.pth')
+  torch.save({'model': model.state_dict(), 'epoch': 3}, path,
+             _use_new_zipfile_serialization=not legacy)
+  got = vit_jax.load(name, path, image_size=SIZE, verbose=False, **fields)
+  assert_same_logits(got.model, got.variables, model)
+
+
+@pytest.mark.parametrize('name, fields, their_name, options', READ)
+def test_timm_reads_our_state_dicts(name, fields, their_name, options, tmp_path):
+  from safetensors.torch import load_file
+  extra = dict(pool='mean', norm_pooled=True) if 'global_pool' in options else {}
+  ours = models.create_model(name, **fields, **extra)
+  variables = tiny.variables(ours, SIZE)
+  variables = jax.tree.map(lambda v: .3 * v if v.ndim > 1 else v, variables)
+  path = str(tmp_path / 'w.safetensors')
+  weights.export(path, ours, variables, 'timm')
+  model = theirs(their_name, **options)
+  left = model.load_state_dict(load_file(path), strict=False)
+  assert not left.unexpected_keys
+  assert all(key.endswith('num_batches_tracked') for key in left.missing_keys)
+  assert_same_logits(ours, variables, model)
+
+
+@pytest.mark.parametrize('name, fields, their_name, options, tolerance', [
+    ('vit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, act_layer='gelu_tanh'), 2e-5),
+    # timm adds other epsilons when it standardises weights.
+    ('bit_r50x1', dict(num_classes=7), 'resnetv2_50x1_bit', dict(num_classes=7), 1e-4),
+    ('r26_s32', VIT, 'vit_small_r26_s32_224', dict(THEIR_VIT, act_layer='gelu_tanh'), 1e-4),
+    ('r_ti16', VIT, 'vit_tiny_r_s16_p8_224', dict(THEIR_VIT, act_layer='gelu_tanh'), 1e-4)])
+def test_timm_reads_our_npz(name, fields, their_name, options, tolerance, tmp_path):
+  size = (64, 64)
+  ours = models.create_model(name, **fields)
+  variables = jax.tree.map(lambda v: .3 * v if v.ndim > 1 else v, tiny.variables(ours, size))
+  path = str(tmp_path / 'w.npz')
+  weights.export(path, ours, variables)
+  sized = {} if name.startswith('bit') else dict(img_size=size)
+  model = theirs(their_name, **options, **sized)
+  model.load_pretrained(path)
+  assert_same_logits(ours, variables, model, size, tolerance)
