@@ -3,6 +3,8 @@
 With batch norm they are torchvision's; with group norm and standardised weights they are
 big_vision's `bit`, whose first stages are also what stands in front of a hybrid ViT.
 
+The paper's networks for CIFAR-10 (section 4.2) differ in their root and shortcuts.
+
 Parameters: `conv_root`, `bn_root`, `block1/unit1/{conv1, bn1, ..., conv_proj, bn_proj}`, `head`; with
 group norm `gn` instead of `bn`. Batch norm keeps its running statistics in `batch_stats`.
 Intermediates: `representation` `[batch, channels]`, what the head reads.
@@ -36,6 +38,8 @@ class Unit(nn.Module):
     dilations: of the 3x3 that strides, and of what follows it.
     bottleneck: three convolutions instead of two.
     norm: one of `NORMS`.
+    projection: whether a shortcut to other channels has parameters (the paper's option B) or keeps
+      every other pixel and adds channels of zeros on both sides (option A).
     dtype: of the computation.
   """
   width: int
@@ -43,6 +47,7 @@ class Unit(nn.Module):
   dilations: tuple[int, int] = (1, 1)
   bottleneck: bool = True
   norm: str = 'batch'
+  projection: bool = True
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -59,7 +64,11 @@ class Unit(nn.Module):
       zero = i == last and self.norm == 'group'
       y = normalize(self.norm, f'{i + 1}', train, self.dtype, zero)(conv(y))
       y = y if i == last else nn.relu(y)
-    if self.stride > 1 or x.shape[-1] != channels:
+    added = channels - x.shape[-1]
+    if (self.stride > 1 or added) and not self.projection:
+      sides = ((0, 0),) * 3 + ((added // 2, added - added // 2),)
+      x = jnp.pad(x[:, ::self.stride, ::self.stride], sides)
+    elif self.stride > 1 or added:
       x = convolution(self.norm, channels, 1, 'conv_proj', self.stride, dtype=self.dtype)(x)
       x = normalize(self.norm, '_proj', train, self.dtype)(x)
     return sharding.constrain(nn.relu(x + y))
@@ -73,6 +82,7 @@ class Stage(nn.Module):
   dilations: tuple[int, int] = (1, 1)
   bottleneck: bool = True
   norm: str = 'batch'
+  projection: bool = True
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -81,7 +91,7 @@ class Stage(nn.Module):
     for i in range(self.depth):
       dilations = self.dilations if i == 0 else self.dilations[1:] * 2
       x = Unit(self.width, self.stride if i == 0 else 1, dilations, self.bottleneck, self.norm,
-               self.dtype, name=f'unit{i + 1}')(x, train)
+               self.projection, self.dtype, name=f'unit{i + 1}')(x, train)
     return x
 
 
@@ -102,7 +112,8 @@ def normalize(norm, name, train, dtype, zero=False):
 
 
 def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottleneck: bool = True,
-          norm: str = 'batch', output_stride: int = 32, dtype=jnp.float32) -> list[jax.Array]:
+          norm: str = 'batch', output_stride: int = 32, small_images: bool = False,
+          dtype=jnp.float32) -> list[jax.Array]:
   """Returns the root's output and that of each stage; adds its layers to the module that calls it.
 
   Args:
@@ -112,18 +123,20 @@ def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottl
     train: whether batch statistics are used and kept.
     bottleneck, norm, dtype: as `Unit`.
     output_stride: stages that would exceed it dilate instead of striding.
+    small_images: as `ResNet`.
   """
-  x = convolution(norm, width, 7, 'conv_root', 2, dtype=dtype)(x)
+  size, stride = (3, 1) if small_images else (7, 2)
+  x = convolution(norm, width, size, 'conv_root', stride, dtype=dtype)(x)
   x = nn.relu(normalize(norm, '_root', train, dtype)(x))
-  padding = 'SAME' if norm == 'group' else ((1, 1), (1, 1))
-  maps = [sharding.constrain(nn.max_pool(x, (3, 3), (2, 2), padding))]
-  total, dilation = 4, 1
+  if not small_images:
+    x = nn.max_pool(x, (3, 3), (2, 2), 'SAME' if norm == 'group' else ((1, 1), (1, 1)))
+  maps, total, dilation = [sharding.constrain(x)], 1 if small_images else 4, 1
   for i, depth in enumerate(depths):
     wanted, before = 1 if i == 0 else 2, dilation
     stride = wanted if total * wanted <= output_stride else 1
     total, dilation = total * stride, dilation * wanted // stride
-    stage = Stage(depth, width * 2 ** i, stride, (before, dilation), bottleneck, norm, dtype,
-                  name=f'block{i + 1}')
+    stage = Stage(depth, width * 2 ** i, stride, (before, dilation), bottleneck, norm,
+                  not small_images, dtype, name=f'block{i + 1}')
     maps.append(stage(maps[-1], train))
   return maps
 
@@ -139,6 +152,8 @@ class ResNet(nn.Module):
     norm: 'batch', 'frozen' (batch norm whose four vectors stay as they were loaded) or 'group' (with
       standardised weights and TensorFlow's padding).
     output_stride: 32; 16 dilates the last stage (DETR's DC5), 8 the last two.
+    small_images: a root of 3x3 without stride and pool, so that strides begin with 1, and shortcuts
+      without parameters.
     dtype: of the computation; parameters and statistics are float32.
   """
   num_classes: int | None = 1000
@@ -147,6 +162,7 @@ class ResNet(nn.Module):
   bottleneck: bool = True
   norm: str = 'batch'
   output_stride: int = 32
+  small_images: bool = False
   dtype: jnp.dtype = jnp.float32
 
   def check(self) -> None:
@@ -161,9 +177,11 @@ class ResNet(nn.Module):
     """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`."""
     self.check()
     maps = trunk(image, self.depths, self.width, train, bottleneck=self.bottleneck, norm=self.norm,
-                 output_stride=self.output_stride, dtype=self.dtype)[1:]
+                 output_stride=self.output_stride, small_images=self.small_images,
+                 dtype=self.dtype)[1:]
     if self.num_classes is None:
-      strides = [min(4 * 2 ** i, self.output_stride) for i in range(len(maps))]
+      first = 1 if self.small_images else 4
+      strides = [min(first * 2 ** i, self.output_stride) for i in range(len(maps))]
       return Features(tuple(maps), None, tuple((s, s) for s in strides))
     x = maps[-1].astype(jnp.float32).mean((1, 2))
     self.sow('intermediates', 'representation', x)
@@ -175,12 +193,22 @@ def _variant(depths: tuple[int, ...], parameters: int, bottleneck: bool = True) 
                  preprocessing=TORCHVISION)
 
 
+def _small(depth: int, parameters: int) -> Variant:
+  return Variant(ResNet, dict(depths=(depth,) * 3, width=16, bottleneck=False, small_images=True),
+                 parameters, 'Deep residual learning, arXiv:1512.03385, section 4.2', (32, 32),
+                 Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 'squash'))
+
+
 VARIANTS: dict[str, Variant] = dict(
     resnet18=_variant((2, 2, 2, 2), 11_689_512, bottleneck=False),
     resnet34=_variant((3, 4, 6, 3), 21_797_672, bottleneck=False),
     resnet50=_variant((3, 4, 6, 3), 25_557_032),
     resnet101=_variant((3, 4, 23, 3), 44_549_160),
     resnet152=_variant((3, 8, 36, 3), 60_192_808),
+    resnet20_cifar=_small(3, 334_072),
+    resnet32_cifar=_small(5, 528_504),
+    resnet44_cifar=_small(7, 722_936),
+    resnet56_cifar=_small(9, 917_368),
     resnet50_gn=Variant(ResNet, dict(norm='group'), 25_557_032,
                         'big_vision, models/bit.py and configs/bit_i1k.py'),
 )

@@ -59,7 +59,7 @@ def _filled(target: dict, items: list) -> dict:
 
 # What may be called, and what is done instead.
 _CALLS = {
-    'torch._utils._rebuild_tensor_v2': _tensor,
+    'torch._utils._rebuild_tensor': _tensor, 'torch._utils._rebuild_tensor_v2': _tensor,
     'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
     'collections.OrderedDict': _dict,
     'argparse.Namespace': lambda: argparse.Namespace(),  # the options of a run, saved beside it

@@ -47,9 +47,11 @@ def _torchvision() -> tuple[Row, ...]:
       *_torch_norm(layer + 'downsample.1', unit + 'bn_proj'),
       Row(layer + 'conv{n}.weight', unit + 'conv{n}/kernel', conv),
       *_torch_norm(layer + 'bn{n}', unit + 'bn{n}'),
-      Row('fc.weight', 'head/kernel', 'o i -> i o'), Row('fc.bias', 'head/bias'))
+      # Written as the first, read as either: torchvision's, and that of CIFAR's networks.
+      *(Row(f'{name}.{leaf}', *ours) for name in ('fc', 'linear') for leaf, ours in (
+          ('weight', ('head/kernel', 'o i -> i o')), ('bias', ('head/bias',)))))
 
 
-# torchvision and timm; num_batches_tracked counts steps, which no result depends on.
+# torchvision, timm, and pytorch_resnet_cifar10; num_batches_tracked counts steps, which no result depends on.
 TORCHVISION = Table('torchvision', _torchvision(), shown_by=r'layer1\.0\.bn1\.running_mean',
                     ignored=r'(.*\.)?num_batches_tracked')
