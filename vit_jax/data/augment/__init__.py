@@ -58,6 +58,7 @@ def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[M
     settings = {k: v for k, v in op.items() if k != 'name'}
     stage = jax.random.fold_in(key, i)
     if op['name'] in BATCH_OPS:
+      images = jax.lax.optimization_barrier(images)  # or each partner would be computed twice
       images, targets = BATCH_OPS[op['name']](images, targets, stage, **settings)
     else:
       operation = IMAGE_OPS[op['name']]

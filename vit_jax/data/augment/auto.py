@@ -17,38 +17,46 @@ _NAMES = tuple(sorted({*policies.TF, *policies.PIL}))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layer:
-  """What one layer draws from: entries (name, probability, magnitude), and the options around them."""
-  entries: Sequence[tuple[str, float, float]]
+class _Settings:
+  """What the layers of a policy share; see `randaugment`."""
   flavor: str
   magnitude_std: float
   translate: float
   fill: jax.Array
   interpolation: str
 
-  def arguments(self, shape: Sequence[int], noise: jax.Array) -> jax.Array:
-    """Returns the argument of each entry with either sign, `[entries, 2]`."""
-    look, rows = FLAVORS[self.flavor], []
-    for name, _, magnitude in self.entries:
-      if self.magnitude_std:
-        magnitude = jnp.clip(magnitude + self.magnitude_std * noise, 0., look.max_magnitude)
-      rows.append([look.operations[name].argument(Strength(
-          magnitude / 10., sign, tuple(shape[:2]), self.translate, look.cutout)) for sign in (1., -1.)])
-    return jnp.asarray(rows, jnp.float32)
 
-  def apply(self, image: jax.Array, key: jax.Array, index: jax.Array) -> jax.Array:
-    """Applies entry `index` to a uint8 image, with its probability."""
-    apply, sign, noise, between, center = jax.random.split(key, 5)
-    found = [FLAVORS[self.flavor].operations[name].kind for name, _, _ in self.entries]
-    probability = jnp.asarray([p for _, p, _ in self.entries])[index]
-    kind = jnp.where(jax.random.bernoulli(apply, probability), jnp.asarray(found)[index], Kind.IDENTITY)
-    table = self.arguments(image.shape, jax.random.normal(noise))
-    argument = table[index, jax.random.bernoulli(sign).astype(jnp.int32)]
-    bicubic = (jax.random.bernoulli(between) if self.interpolation == 'random'
-               else self.interpolation == 'bicubic')
-    return distort(image, kind, argument, flavor=self.flavor, fill=self.fill, bicubic=bicubic,
-                   center=jax.random.randint(center, (2,), 0, jnp.asarray(image.shape[:2])),
-                   kinds=frozenset(found))
+def _draw(key: jax.Array, index: jax.Array, entries: Sequence[tuple[str, float, float]],
+          shape: Sequence[int], settings: _Settings) -> tuple[jax.Array, ...]:
+  """Draws what entry `index` (name, probability, magnitude) does: kind, argument, bicubic, centre."""
+  look, rows = FLAVORS[settings.flavor], []
+  apply, sign, noise, between, center = jax.random.split(key, 5)
+  noise = jax.random.normal(noise)
+  for name, _, magnitude in entries:
+    if settings.magnitude_std:
+      magnitude = jnp.clip(magnitude + settings.magnitude_std * noise, 0., look.max_magnitude)
+    rows.append([look.operations[name].argument(Strength(
+        magnitude / 10., s, tuple(shape[:2]), settings.translate, look.cutout)) for s in (1., -1.)])
+  argument = jnp.asarray(rows, jnp.float32)[index, jax.random.bernoulli(sign).astype(jnp.int32)]
+  kinds = jnp.asarray([look.operations[name].kind for name, _, _ in entries])
+  apply = jax.random.bernoulli(apply, jnp.asarray([p for _, p, _ in entries])[index])
+  bicubic = (jax.random.bernoulli(between) if settings.interpolation == 'random'
+             else jnp.asarray(settings.interpolation == 'bicubic'))
+  center = jax.random.randint(center, (2,), 0, jnp.asarray(shape[:2]))
+  return jnp.where(apply, kinds[index], Kind.IDENTITY), argument, bicubic, center
+
+
+def _apply(image: jax.Array, drawn: Sequence[tuple[jax.Array, ...]], kinds: frozenset[Kind],
+           settings: _Settings) -> jax.Array:
+  """Applies what each layer drew to a float image; a loop, so that layers are not fused together."""
+  def layer(levels, one):
+    kind, argument, bicubic, center = one
+    bicubic = bicubic if settings.interpolation == 'random' else settings.interpolation == 'bicubic'
+    return distort(levels, kind, argument, flavor=settings.flavor, fill=settings.fill, center=center,
+                   bicubic=bicubic, kinds=kinds), None
+
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *drawn)
+  return color.to_unit(jax.lax.scan(layer, color.to_levels(image), stacked)[0])
 
 
 def _fill(fill, flavor: str, mean: Sequence[float], channels: int) -> jax.Array:
@@ -120,14 +128,14 @@ def randaugment(image: jax.Array, key: jax.Array, mean: Sequence[float],
   _require_colors(image, 'randaugment')
   names, look = _names(ops, flavor, increasing, magnitude), FLAVORS[flavor]
   probability = look.probability if probability is None else probability
-  layer = _Layer([(name, probability, magnitude) for name in names], flavor, magnitude_std,
-                 look.translate if translate is None else translate,
-                 _fill(fill, flavor, mean, image.shape[-1]), interpolation)
-  levels = color.to_levels(image)
+  settings = _Settings(flavor, magnitude_std, look.translate if translate is None else translate,
+                       _fill(fill, flavor, mean, image.shape[-1]), interpolation)
+  entries, drawn = [(name, probability, magnitude) for name in names], []
   for one in jax.random.split(key, layers):
     choose, draw = jax.random.split(one)
-    levels = layer.apply(levels, draw, jax.random.randint(choose, (), 0, len(names)))
-  return color.to_unit(levels)
+    index = jax.random.randint(choose, (), 0, len(names))
+    drawn.append(_draw(draw, index, entries, image.shape, settings))
+  return _apply(image, drawn, frozenset(look.operations[name].kind for name in names), settings)
 
 
 def autoaugment(image: jax.Array, key: jax.Array, mean: Sequence[float],
@@ -147,11 +155,12 @@ def autoaugment(image: jax.Array, key: jax.Array, mean: Sequence[float],
   """
   _require_colors(image, 'autoaugment')
   flavor, found = policies.POLICIES[policy]
-  translate = 250. if flavor == 'tf' else FLAVORS[flavor].translate
+  look = FLAVORS[flavor]
+  settings = _Settings(flavor, magnitude_std, 250. if flavor == 'tf' else look.translate,
+                       _fill(fill, flavor, mean, image.shape[-1]), interpolation)
   choose, draw = jax.random.split(key)
-  index, levels = jax.random.randint(choose, (), 0, len(found)), color.to_levels(image)
-  for column, one in zip(zip(*found), jax.random.split(draw, len(found[0]))):
-    layer = _Layer(column, flavor, magnitude_std, translate,
-                   _fill(fill, flavor, mean, image.shape[-1]), interpolation)
-    levels = layer.apply(levels, one, index)
-  return color.to_unit(levels)
+  index = jax.random.randint(choose, (), 0, len(found))
+  drawn = [_draw(one, index, column, image.shape, settings)
+           for one, column in zip(jax.random.split(draw, len(found[0])), zip(*found))]
+  kinds = frozenset(look.operations[name].kind for sub in found for name, _, _ in sub)
+  return _apply(image, drawn, kinds, settings)

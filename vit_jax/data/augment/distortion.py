@@ -1,7 +1,7 @@
 """One operation of RandAugment or AutoAugment, as arithmetic.
 
 There is no branch per operation: one affine warp, one look-up table of 256 levels, one blend with a
-degenerate image and one erased square follow each other, and each of these is the identity for images
+degenerate image and one erased square are all there is, and each of these is the identity for images
 that drew something else. All work on whole levels, as the published code does, and give its very
 numbers.
 """
@@ -85,8 +85,7 @@ def _blend(image: jax.Array, kind: jax.Array, argument: jax.Array, arithmetic: c
     degenerate = jnp.where(kind == Kind.CONTRAST, arithmetic.mean(gray).astype(jnp.uint8), degenerate)
   if Kind.SHARPNESS in kinds:
     degenerate = jnp.where(kind == Kind.SHARPNESS, color.smooth(image, arithmetic), degenerate)
-  blends = (kind >= Kind.COLOR) & (kind <= Kind.SHARPNESS)
-  return color.blend(degenerate, image, jnp.where(blends, argument, 1.))
+  return color.blend(degenerate, image, argument)
 
 
 def distort(image: jax.Array, kind: jax.Array, argument: jax.Array, *, flavor: str, fill: jax.Array,
@@ -104,21 +103,26 @@ def distort(image: jax.Array, kind: jax.Array, argument: jax.Array, *, flavor: s
     bicubic: 'pil' reads between pixels bicubically, or else bilinearly; 'tf' takes the nearest.
     kinds: those that can occur; the arithmetic of others is left out.
   """
-  look = FLAVORS[flavor]
+  look, out = FLAVORS[flavor], image
   argument = jnp.asarray(argument, jnp.float32)
+  between = lambda first, last: (kind >= first) & (kind <= last)
+  # Every stage reads the image that came in, which lies in memory; if they read each other, compilers
+  # would compute the first anew for each reading. An image drew one operation, so it is the same.
   if any(Kind.ROTATE <= k <= Kind.TRANSLATE_Y for k in kinds):
     x, y = coordinates(_rows(kind, argument, image.shape, look.offset), image.shape, look.offset)
-    image = (read_nearest(image, x, y, fill) if flavor == 'tf' else
-             read_smooth(image, x, y, fill, bicubic))
+    out = (read_nearest(image, x, y, fill) if flavor == 'tf' else
+           read_smooth(image, x, y, fill, bicubic))
   if any(Kind.AUTO_CONTRAST <= k <= Kind.SOLARIZE_ADD for k in kinds):
     table = _table(image, kind, argument, look.arithmetic, kinds)
-    image = table[image.astype(jnp.int32), jnp.arange(image.shape[-1])]
+    mapped = table[image.astype(jnp.int32), jnp.arange(image.shape[-1])]
+    out = jnp.where(between(Kind.AUTO_CONTRAST, Kind.SOLARIZE_ADD), mapped, out)
   if any(Kind.COLOR <= k <= Kind.SHARPNESS for k in kinds):
-    image = _blend(image, kind, argument, look.arithmetic, kinds)
+    blended = _blend(image, kind, argument, look.arithmetic, kinds)
+    out = jnp.where(between(Kind.COLOR, Kind.SHARPNESS), blended, out)
   if Kind.CUTOUT in kinds:
     half = jnp.where(kind == Kind.CUTOUT, argument, 0.).astype(jnp.int32)
     y, x = jnp.mgrid[:image.shape[0], :image.shape[1]]
     inside = ((y >= center[0] - half) & (y < center[0] + half)
               & (x >= center[1] - half) & (x < center[1] + half))
-    image = jnp.where(inside[..., None], fill, image)
-  return image
+    out = jnp.where(inside[..., None], fill, out)
+  return out
