@@ -99,13 +99,16 @@ def curves(workdir: str) -> list:
 
 
 def filters(classifier) -> list:
-  """Principal components of the patch embedding's filters."""
+  """Principal components of the filters that read the image."""
+  from vit_jax import trees, weights
   from vit_jax.visual import drawing
   from vit_jax.visual.filters import principal_filters
   from vit_jax.visual.page import Picture, Section
-  kernel = np.asarray(classifier.params['embedding']['kernel'], np.float32)
-  found, shares = principal_filters(kernel)
-  return [Section('Filters of the patch embedding', 'The first principal components of the learnt '
+  flat = trees.flatten(classifier.params)
+  path = weights.image_kernel(flat)
+  found, shares = principal_filters(np.asarray(flat[path], np.float32))
+  where = 'root' if 'root' in path else 'patch embedding'
+  return [Section(f'Filters of the {where}', 'The first principal components of the learnt '
                   'filters, each stretched to full contrast (ViT paper, figure 7, left).',
                   [Picture(drawing.draw_filters(found, shares), 'principal components')])]
 
@@ -117,13 +120,14 @@ def positions(classifier, config: dict) -> list:
   from vit_jax.visual import drawing
   from vit_jax.visual.page import Picture, Section
   from vit_jax.visual.positions import position_similarity
-  learned = classifier.params['Transformer'].get('posembed_input')
+  learned = classifier.params.get('Transformer', {}).get('posembed_input')
   if learned is None:
     return []
   grid = weights.model_grid(classifier.model, classifier.info.image_size)
   after = np.asarray(learned['pos_embedding'])[:, grid.positions:]
   path = config['init_from']
-  source = weights.read(path) if path and os.path.exists(path) else None
+  found = path and os.path.exists(path)
+  source = weights.read(path, classifier.model.num_heads) if found else None
   started = source is not None and bool(source.grid) and weights.POSITIONS in source.flat
   if started:
     old, new = source.grid, grid.size
@@ -152,6 +156,8 @@ def attention(classifier, pictures: np.ndarray, names) -> list:
   from vit_jax.visual.page import Picture, Section
   model = classifier.model
   grid = weights.model_grid(model, classifier.info.image_size)
+  if grid is None:  # a model without attention
+    return []
   maps = classifier.attention(pictures)
   distance = attention_distance(maps, grid.size, model.patch, grid.tokens)
   rollout = attention_rollout(maps, grid.size, grid.tokens)

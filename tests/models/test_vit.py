@@ -252,6 +252,10 @@ def test_examples_do_not_see_each_other(plain):
     (dict(gelu='relu'), tiny.IMAGE, "unknown GELU form 'relu'; choose one of: erf, tanh"),
     (dict(num_heads=3), tiny.IMAGE, 'width 16 is not divisible by num_heads 3'),
     (dict(class_token=False), tiny.IMAGE, "pool='token' needs class_token=True"),
+    (dict(fusion='sum'), tiny.IMAGE, "unknown fusion 'sum'"),
+    (dict(init_form='norml'), tiny.IMAGE, "unknown init_form 'norml'; did you mean 'normal'"),
+    (dict(distillation_token=True, pool='mean'), tiny.IMAGE, "distillation_token=True needs pool"),
+    (dict(norm_pooled=True, pool='none'), tiny.IMAGE, "norm_pooled=True needs pool='token' or"),
     (dict(width=18, position='sincos'), tiny.IMAGE, 'a width that 4 divides, not 18'),
 ])
 def test_what_does_not_fit_is_told(options, size, said):
@@ -263,3 +267,43 @@ def test_parameters_of_another_size_name_the_remedy():
   model = tiny.vit()
   with pytest.raises(UserError, match='table holds 7 entries, the image gives 5 .*image_size'):
     model.apply({'params': tiny.params(model)}, tiny.images((8, 8)))
+
+
+def test_initial_values_are_those_of_the_family():
+  fields = dict(width=64, mlp_dim=256, distillation_token=True)
+  draw = lambda form: trees.flatten(tiny.vit(init_form=form, **fields).init(
+      jax.random.key(0), tiny.images())['params'])
+  xavier, normal = draw('xavier'), draw('normal')
+  assert not any(xavier[path].any() for path in ('cls', 'dist', 'head/kernel', 'head_dist/kernel'))
+  for path in ('cls', 'dist', 'head/kernel', 'Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel',
+               'Transformer/encoderblock_1/MultiHeadDotProductAttention_0/query/kernel'):
+    assert .016 < float(normal[path].std()) < .024, path
+  assert not normal['Transformer/encoderblock_0/MlpBlock_0/Dense_0/bias'].any()
+
+
+def test_two_heads_are_fused_as_asked():
+  logits, softmax = (tiny.vit(distillation_token=True, fusion=f) for f in ('logits', 'softmax'))
+  params = tiny.params(logits)
+  own, distilled = tiny.apply(logits, params, tiny.images(), train=True)
+  np.testing.assert_allclose(tiny.apply(logits, params, tiny.images()), (own + distilled) / 2,
+                             atol=1e-6)
+  both = (jax.nn.softmax(own) + jax.nn.softmax(distilled)) / 2
+  np.testing.assert_allclose(jax.nn.softmax(tiny.apply(softmax, params, tiny.images())), both, atol=1e-6)
+
+
+@pytest.mark.parametrize('fields', [dict(layer_scale=.1), dict(norm_pooled=True, pool='mean'),
+                                    dict(distillation_token=True)])
+def test_scanned_layers_give_the_same_logits_with_every_field(fields):
+  params, image = tiny.params(tiny.vit(**fields)), tiny.images()
+  stacked = convert(params, trees.stack)
+  np.testing.assert_allclose(tiny.apply(tiny.vit(scan=True, **fields), stacked, image),
+                             tiny.apply(tiny.vit(**fields), params, image), atol=1e-5)
+
+
+def test_a_stem_rounds_sizes_up_where_the_patches_allow():
+  hybrid = tiny.vit(patch_size=1, stem_depths=(1, 1), stem_width=32)
+  assert hybrid.patch == (8, 8) and hybrid.grid((17, 24)) == (3, 3)
+  coarse = tiny.vit(patch_size=2, stem_depths=(), stem_width=32)
+  assert coarse.patch == (8, 8) and coarse.grid((13, 16)) == (2, 2)
+  with pytest.raises(UserError, match='17x16 is not a multiple of the patch size 8x8; .* 16x16 and'):
+    coarse.grid((17, 16))

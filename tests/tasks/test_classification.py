@@ -1,5 +1,7 @@
 """The task: what trains, what is measured, and what does not fit."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -25,6 +27,14 @@ def built(info, augment=(), **task):
   return Classification.from_config(ConfigDict(dict(
       model=dict(name='vit_ti16', width=16, depth=1, num_heads=2, mlp_dim=24, patch_size=4),
       task=dict(name='', **task), data=dict(augment=list(augment)))), info)
+
+
+def test_two_heads_need_a_teacher():
+  task = built(INFO)
+  task = dataclasses.replace(task, model=task.model.clone(distillation_token=True))
+  augmented = task.augment(batch([3, 0]), jax.random.key(0))
+  with pytest.raises(UserError, match='two heads, .* by distillation, or set model.distillation_token'):
+    task.loss(tiny.params(task.model), {}, augmented, jax.random.key(1))
 
 
 def test_targets_are_smoothed_one_hot():

@@ -76,21 +76,22 @@ class Attention(nn.Module):
     dropout_rate: of the attention weights.
     qk_norm: LayerNorm without bias over each query's and key's head_dim.
     dtype: of the computation; the softmax is float32.
+    kernel_init: of all four kernels.
   """
   num_heads: int
   dropout_rate: float = 0.
   qk_norm: bool = False
   dtype: jnp.dtype = jnp.float32
+  kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
 
   @nn.compact
   def __call__(self, queries: jax.Array, keys: jax.Array, train: bool = False) -> jax.Array:
     """Maps `[batch, queries, width]`, `[batch, keys, width]` to `[batch, queries, width]`."""
     width = queries.shape[-1]
-    init = nn.initializers.xavier_uniform()
 
     def project(name, x):
       shape = (self.num_heads, width // self.num_heads)
-      x = nn.DenseGeneral(shape, kernel_init=init, dtype=self.dtype, name=name)(x)
+      x = nn.DenseGeneral(shape, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x)
       return x.transpose(0, 2, 1, 3)  # heads before tokens: plain matrix products
 
     query, key, value = project('query', queries), project('key', keys), project('value', keys)
@@ -105,4 +106,5 @@ class Attention(nn.Module):
     else:
       x = attend(query, key, value)
     x = x.transpose(0, 2, 1, 3)
-    return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init, dtype=self.dtype, name='out')(x)
+    return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=self.kernel_init, dtype=self.dtype,
+                           name='out')(x)

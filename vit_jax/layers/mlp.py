@@ -66,11 +66,14 @@ class MlpBlock(nn.Module):
     gelu: 'tanh' or 'erf'.
     dropout_rate: behind both layers.
     dtype: of the computation.
+    kernel_init, bias_init: of both layers.
   """
   mlp_dim: int
   gelu: str = 'tanh'
   dropout_rate: float = 0.
   dtype: jnp.dtype = jnp.float32
+  kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
+  bias_init: nn.initializers.Initializer = nn.initializers.normal(stddev=1e-6)
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -78,8 +81,7 @@ class MlpBlock(nn.Module):
     if self.gelu not in GELU:
       raise unknown('GELU form', self.gelu, GELU)
     dense = lambda features: nn.Dense(
-        features, kernel_init=nn.initializers.xavier_uniform(),
-        bias_init=nn.initializers.normal(stddev=1e-6), dtype=self.dtype)
+        features, kernel_init=self.kernel_init, bias_init=self.bias_init, dtype=self.dtype)
     width = x.shape[-1]
     x = GELU[self.gelu](dense(self.mlp_dim)(x))
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)

@@ -15,7 +15,7 @@ def _variant(size: str, parameters: int, image_size: int = 224, patch: int = 16,
              crop_ratio: float = .875, **fields) -> Variant:
   width, depth, mlp_dim, num_heads = SIZES[size]
   arguments = dict(patch_size=patch, width=width, depth=depth, mlp_dim=mlp_dim, num_heads=num_heads,
-                   gelu='erf', **fields)
+                   gelu='erf', init_form='normal', **fields)
   # At 384 the whole image is seen: it is resized to the size that is cut.
   rule = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, crop_ratio=1. if image_size > 224 else crop_ratio,
                        interpolation='bicubic')

@@ -36,6 +36,11 @@ SCALING = 'Scaling vision transformers, arXiv:2106.04560, table 2'
 POOLS = ('token', 'mean', 'attention', 'none')
 POSITIONS = ('learned', 'sincos', 'none')
 FUSIONS = ('logits', 'softmax')
+# Kernels and biases of the layers, then tokens and head. DeiT's truncation, at 100 deviations, is none.
+_zeros, _normal = nn.initializers.zeros, nn.initializers.normal(stddev=.02)
+INITS = dict(
+    xavier=(nn.initializers.xavier_uniform(), nn.initializers.normal(stddev=1e-6), _zeros),
+    normal=(_normal, _zeros, _normal))
 REMAT = dict(none=None, full=None, dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
 
 
@@ -53,6 +58,7 @@ class EncoderBlock(nn.Module):
   gelu: str = 'tanh'
   qk_norm: bool = False
   layer_scale: float | None = None
+  init_form: str = 'xavier'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -60,11 +66,13 @@ class EncoderBlock(nn.Module):
     """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack)."""
     norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)
     y = norm()(x)
-    y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype,
+    kernels, biases, _ = INITS[self.init_form]
+    y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype, kernels,
                   name='MultiHeadDotProductAttention_0')(y, y, train)
     y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
     x = self._residual(x, DropPath()(self._scaled(y, 'gamma_1'), drop_path_rate, train))
-    y = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype)(norm()(x), train)
+    mlp = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype, kernels, biases)
+    y = mlp(norm()(x), train)
     return self._residual(x, DropPath()(self._scaled(y, 'gamma_2'), drop_path_rate, train)), None
 
   def _scaled(self, branch, name):
@@ -92,6 +100,7 @@ class Encoder(nn.Module):
   gelu: str = 'tanh'
   qk_norm: bool = False
   layer_scale: float | None = None
+  init_form: str = 'xavier'
   last_norm: bool = True
   scan: bool = False
   remat: str = 'none'
@@ -126,7 +135,8 @@ class Encoder(nn.Module):
     fields = dict(
         num_heads=self.num_heads, mlp_dim=self.mlp_dim, dropout_rate=self.dropout_rate,
         attention_dropout_rate=self.attention_dropout_rate, layer_norm_eps=self.layer_norm_eps,
-        gelu=self.gelu, qk_norm=self.qk_norm, layer_scale=self.layer_scale, dtype=self.dtype)
+        gelu=self.gelu, qk_norm=self.qk_norm, layer_scale=self.layer_scale,
+        init_form=self.init_form, dtype=self.dtype)
     rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
     rates = rates if self.drop_path_rate and train else None
     if not self.scan:
@@ -188,6 +198,8 @@ class ViT(nn.Module):
       3.1); () is its root alone, None no ResNet.
     stem_width: channels of its root.
     head_bias: initial bias of the head (AugReg: -6.9 with the sigmoid loss).
+    init_form: 'xavier' with a head of zeros (ViT), or 'normal', deviation .02, also for the tokens and
+      the head (DeiT).
     scan: compile one layer and loop; the compilation does not grow with the depth.
     remat: what the backward pass computes again: 'none', 'full', or 'dots' (all but matrix
       products).
@@ -217,6 +229,7 @@ class ViT(nn.Module):
   stem_depths: tuple[int, ...] | None = None
   stem_width: int = 64
   head_bias: float = 0.
+  init_form: str = 'xavier'
   scan: bool = False
   remat: str = 'none'
   dtype: jnp.dtype = jnp.float32
@@ -253,7 +266,8 @@ class ViT(nn.Module):
     """Raises UserError for fields that do not fit together."""
     for kind, value, options in (('pool', self.pool, POOLS), ('remat', self.remat, REMAT),
                                  ('position', self.position, POSITIONS),
-                                 ('fusion', self.fusion, FUSIONS)):
+                                 ('fusion', self.fusion, FUSIONS),
+                                 ('init_form', self.init_form, INITS)):
       if value not in options:
         raise unknown(kind, value, options)
     if self.width % self.num_heads:
@@ -295,7 +309,7 @@ class ViT(nn.Module):
     return self._head('head')(x)
 
   def _head(self, name):
-    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, dtype=jnp.float32,
+    return nn.Dense(self.num_classes, kernel_init=INITS[self.init_form][2], dtype=jnp.float32,
                     bias_init=nn.initializers.constant(self.head_bias), name=name)
 
   def _two_heads(self, x, train):
@@ -311,7 +325,7 @@ class ViT(nn.Module):
   def _encode(self, patches, train):
     """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""
     names = ('cls', 'dist') if self.distillation_token else ('cls',) * self.num_prefix
-    tokens = [self.param(name, nn.initializers.zeros, (1, 1, self.width)) for name in names]
+    tokens = [self.param(name, INITS[self.init_form][2], (1, 1, self.width)) for name in names]
     token = None
     if tokens:
       token = jnp.concatenate(tokens, axis=1).astype(patches.dtype)
@@ -319,8 +333,8 @@ class ViT(nn.Module):
     encoder = Encoder(
         self.depth, self.num_heads, self.mlp_dim, self.position, self.class_position,
         self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate, self.layer_norm_eps,
-        self.gelu, self.qk_norm, self.layer_scale, not self.norm_pooled, self.scan, self.remat,
-        self.dtype, name='Transformer')
+        self.gelu, self.qk_norm, self.layer_scale, self.init_form, not self.norm_pooled, self.scan,
+        self.remat, self.dtype, name='Transformer')
     return encoder(patches, token, train)
 
   def _pool(self, x):

@@ -91,6 +91,9 @@ class Classification:
     """Returns the mean loss of an augmented batch, and its metrics."""
     logits, changed = self._apply(params, model_state, batch['image'], train=True,
                                   rngs={'dropout': rng}, mutable=list(model_state))
+    if isinstance(logits, tuple):
+      raise UserError('the model has two heads, of which the second learns from a teacher; train it by '
+                      'distillation, or set model.distillation_token=false')
     each = losses.LOSSES[self.loss_name](logits, batch['target'])
     total, count = metrics.masked(each, batch['mask'])
     right = top_k(logits, multi_hot(batch['label'], self.info.num_classes), 1)

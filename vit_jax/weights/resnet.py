@@ -52,6 +52,6 @@ def _torchvision() -> tuple[Row, ...]:
           ('weight', ('head/kernel', 'o i -> i o')), ('bias', ('head/bias',)))))
 
 
-# torchvision, timm, and pytorch_resnet_cifar10; num_batches_tracked counts steps, which no result depends on.
+# torchvision, timm and pytorch_resnet_cifar10; no result depends on num_batches_tracked, a counter.
 TORCHVISION = Table('torchvision', _torchvision(), shown_by=r'layer1\.0\.bn1\.running_mean',
                     ignored=r'(.*\.)?num_batches_tracked')
