@@ -95,20 +95,6 @@ def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> Con
       augment=[], mean=(.5,), std=(.5,), on_error='raise'))
 
 
-def smoke(config: ConfigDict) -> None:
-  """Shrinks a config in place to a minute on a CPU: a narrow, shallow model, small images, 30 steps.
-
-  The recipe stays. An `init_from` keeps the model, which must fit its weights.
-  """
-  if not config.init_from:
-    config.model.update(patch_size=4, width=64, depth=2, num_heads=2, mlp_dim=128)
-  config.data.resolution = tuple(16 for _ in config.data.resolution)
-  config.data.batch_size = 32
-  config.total_steps, config.total_epochs = 30, 0.
-  config.log.every = 10
-  config.evaluate.every = config.checkpoint.every = 15
-
-
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """Returns the config that `FILE[:arguments]` describes, with overrides, locked.
 

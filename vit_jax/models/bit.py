@@ -73,12 +73,14 @@ class BiT(nn.Module):
     width: channels of the root: 64 times the factor in the name.
     root_padding: what the root's max-pool sees outside: 'zero' as Big Transfer's own code, with which
       the published weights were trained, or 'lowest' as big_vision's.
+    head_bias: initial bias of the head (big_vision: -10 with the sigmoid loss on ImageNet-21k).
     dtype: of the computation; parameters are float32.
   """
   num_classes: int | None = 1000
   depths: tuple[int, ...] = (3, 4, 6, 3)
   width: int = 64
   root_padding: str = 'zero'
+  head_bias: float = 0.
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -98,7 +100,8 @@ class BiT(nn.Module):
       return Features((*maps[:-1], x), None, tuple((4 * 2 ** i,) * 2 for i in range(len(maps))))
     x = x.astype(jnp.float32).mean((1, 2))
     self.sow('intermediates', 'representation', x)
-    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name='head')(x)
+    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros,
+                    bias_init=nn.initializers.constant(self.head_bias), name='head')(x)
 
 
 def _variant(depths: tuple[int, ...], factor: int, parameters: int) -> Variant:

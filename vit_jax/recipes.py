@@ -1,0 +1,105 @@
+"""What the recipes in configs/ share: published data, models of every family, and their smoke tests."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from vit_jax import config as config_lib, models
+from vit_jax.errors import unknown
+
+# What papers pre-train on: TFDS names and splits; ImageNet-21k's as big_vision has them. JFT-300M is
+# not public: any folder of TFRecord shards may stand in its place.
+PRETRAINING = dict(
+    imagenet1k=dict(source='imagenet2012', train='train', test='validation'),
+    imagenet21k=dict(source='imagenet21k', train='full[51200:]', test='full[:25600]'),
+    jft=dict(source='jft', train='train', test='validation', max_labels=8))
+
+# A small model of each architecture, for images of 16x16.
+TINY = dict(
+    ViT=dict(patch_size=4, width=64, depth=2, num_heads=2, mlp_dim=128),
+    Mixer=dict(patch_size=4, width=64, depth=2, tokens_mlp_dim=32, channels_mlp_dim=128),
+    BiT=dict(width=32, depths=(1, 1)),
+    ResNet=dict(width=32, depths=(1, 1)))
+
+
+def one_of(kind: str, name: str, options):
+  """Returns `options[name]`, or `name` where the options are a sequence of names.
+
+  Raises:
+    UserError: for a name that is not among them; `kind` says of what.
+  """
+  if name not in options:
+    raise unknown(kind, name, options)
+  return options[name] if isinstance(options, Mapping) else name
+
+
+def model(name: str, hidden_layer: bool = False, **fields) -> dict:
+  """Returns `config.model`: of the fields, those that this architecture has.
+
+  So one recipe serves a paper's whole list of models: a ResNet has no dropout and no stack to scan.
+
+  Args:
+    name: of the model.
+    hidden_layer: a layer of tanh, as wide as the model, before the head.
+    **fields: of the module.
+
+  Raises:
+    UserError: for an unknown model.
+  """
+  variant = models.variant(name)
+  if hidden_layer:
+    fields['representation_size'] = variant.arguments['width']
+  own = {field.name for field in dataclasses.fields(variant.module)}
+  return dict(name=name, dtype='float32', **{k: v for k, v in fields.items() if k in own})
+
+
+def pretraining_data(a, minival: bool = False) -> ConfigDict:
+  """Returns `config.data` for training from random weights, as big_vision crops and tests.
+
+  Args:
+    a: arguments of the config: `dataset`, if set, is the source; else `data` names a published one;
+      without both, and where `smoke` is set and `dataset` is not, it is the digits. `resolution` and
+      `batch_size`.
+    minival: whether the last 1 % of ImageNet-1k's training images are kept for choices.
+
+  Raises:
+    UserError: for an unknown name of `data`.
+  """
+  published = one_of('data', a.data, PRETRAINING) if a.data else {}
+  c = config_lib.image_data(a.dataset or 'digits', a.resolution, a.batch_size)
+  if published and not a.dataset and not a.smoke:
+    c.update(published)
+    if minival and a.data == 'imagenet1k':
+      c.train = 'train[:99%]'
+  elif published:
+    c.max_labels = published.get('max_labels', 1)
+  c.crop = dict(name='inception', min_area=.05)
+  c.eval_crop = dict(name='center', ratio=.875)
+  c.augment = [dict(name='flip')]
+  return c
+
+
+def smoke(config: ConfigDict) -> None:
+  """Shrinks a config in place to a minute on a CPU: a narrow, shallow model, small images, 30 steps.
+
+  The recipe stays. An `init_from` keeps the model, which must fit its weights.
+  """
+  if not config.init_from:
+    variant = models.variant(config.model.name)
+    config.model.update(TINY[variant.module.__name__])
+    if variant.arguments.get('stem_depths') is not None:
+      config.model.update(stem_depths=(), stem_width=32, patch_size=1)
+    if config.model.get('representation_size'):
+      config.model.representation_size = config.model.width
+  config.data.resolution = tuple(16 for _ in config.data.resolution)
+  config.data.batch_size = 32 - 32 % (8 * config.data.repeats)
+  config.total_steps, config.total_epochs = 30, 0.
+  for name in [name for name in config.schedule if name.endswith('_epochs')]:
+    del config.schedule[name]
+  if config.schedule.name == 'staircase':
+    config.schedule.boundaries = tuple(10 + 5 * i for i in range(len(config.schedule.factors)))
+  config.schedule.warmup_steps = 5
+  config.schedule.peak = min(config.schedule.peak, .03 if config.optimizer.name == 'sgd' else 1e-3)
+  config.log.every = 10
+  config.evaluate.every = config.checkpoint.every = 15
