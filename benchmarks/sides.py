@@ -53,17 +53,25 @@ class Side:
     return statistics.median(self.seconds)
 
 
-def serve(check: Callable[[], None], step: Callable[[int], None]) -> None:
-  """Answers `check` by what it writes for comparison, a number by the CPU seconds of a step."""
+def serve(check: Callable[[], None], step: Callable[[int], None], ahead: bool = False) -> None:
+  """Answers `check` by what it writes for comparison, a number by the CPU seconds of a step.
+
+  Args:
+    check: see above.
+    step: (number of the step) -> None.
+    ahead: whether threads work ahead of the steps: then what they did since the last answer counts.
+  """
   answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+  end = 0.
   for line in sys.stdin:
     if line.strip() == 'check':
       answer = check()
     else:
-      count, start = int(line), time.process_time()
+      count, start = int(line), end if ahead else time.process_time()
       for i in range(count):
         step(i)
-      answer = (time.process_time() - start) / count
+      end = time.process_time()
+      answer = (end - start) / count
     print(json.dumps(answer), file=answers, flush=True)
 
 
