@@ -42,8 +42,9 @@ def reference(content: bytes, box) -> np.ndarray:
 def ours(folder: str) -> tuple[Callable, Iterator]:
   """Our pipeline; the flip happens on the device, in the train step."""
   import jax
-  from vit_jax import config, sharding
+  from vit_jax import compilation, config, sharding
   from vit_jax.data import images, pipeline
+  compilation.keep_freed_memory()  # as every command line does
   data_config = config.image_data(folder, (SIZE, SIZE), BATCH)
   data_config.test = 'train'
   data_config.crop = dict(name='inception', min_area=.08)

@@ -73,6 +73,12 @@ def test_the_same_operation_twice_draws_twice():
   assert 0 < changed.sum() < 32
 
 
+def test_two_flips_are_none():
+  once = dict(name='flip', probability=1.)
+  twice, _ = augment.apply(noise(), targets(), jax.random.key(0), [once, once])
+  np.testing.assert_array_equal(twice, noise())
+
+
 def test_flip_mirrors_left_to_right():
   images = noise(64)
   np.testing.assert_array_equal(each('flip', images, probability=0.), images)

@@ -43,7 +43,7 @@ def test_a_lane_reads_its_own_shards_in_each_epoch():
   lengths, lanes = [50] * 16, 8
   order = Shuffled(lengths, seed=0, lanes=lanes)
   for epoch in range(3):
-    touched = [{order(position) // 50 for position in range(epoch * 800 + lane, (epoch + 1) * 800, lanes)}
+    touched = [{order(at) // 50 for at in range(epoch * 800 + lane, (epoch + 1) * 800, lanes)}
                for lane in range(lanes)]
     assert all(len(shards) == 2 for shards in touched)  # 800 / 8 examples are two shards of 50
     assert len(set().union(*touched)) == 16

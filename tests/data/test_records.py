@@ -112,7 +112,8 @@ def test_an_interrupted_writer_leaves_no_shard(tmp_path):
 
 
 def test_examples_keep_bytes_ints_and_floats():
-  features = dict(image=[b'\xff\xd8'], label=[3, -1, 2 ** 40], box=[.5, -1.25], name=['ä'.encode()], none=[])
+  features = dict(image=[b'\xff\xd8'], label=[3, -1, 2 ** 40], box=[.5, -1.25],
+                  name=['ä'.encode()], none=[])
   content = records.write_example(features)
   got = {key: list(values) for key, values in records.parse_example(content).items()}
   assert got == features

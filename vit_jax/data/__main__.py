@@ -3,9 +3,9 @@
     python -m vit_jax.data configs/quickstart.py
     python -m vit_jax.data configs/quickstart.py --show --out=sheet.png
 
-Opens the data, prints its facts and how fast it is read. `--show` also writes a contact sheet of what the
-model really sees: training images after cropping and augmentation, with their (mixed) labels, then test
-images.
+Opens the data, prints its facts and how fast it is read. `--show` also writes a contact sheet of what
+the model really sees: training images after cropping and augmentation, with their (mixed) labels, then
+test images.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
   """Returns the flags of this command line."""
   flags = argparse.ArgumentParser(prog='python -m vit_jax.data', description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  epilog='Any leaf of the config can be set: --config.data.batch_size=64')
+                                  epilog='Any leaf of the config is a flag: --config.data.batch_size=64')
   flags.add_argument('config', help='FILE[:arguments], or the config.json of a run')
   flags.add_argument('--show', action='store_true', help='write a contact sheet')
   flags.add_argument('--out', default='sheet.png', help='of the contact sheet (default sheet.png)')
@@ -37,10 +37,11 @@ def facts(data, config) -> list[str]:
   shards = sum(len(split.lengths) for split in reader.splits)
   return [f'source      {info.source}',
           f'classes     {info.num_classes}: {names}',
-          f'training    {info.num_train:,} images in {shards} shard(s), read in {data.train.lanes} lane(s)',
+          f'training    {info.num_train:,} images in {shards} shard(s) and {data.train.lanes} lane(s)',
           f'test        {info.num_test:,} images',
           'model sees  {}x{}x{}'.format(*info.image_size, info.channels),
-          f'batch       {config.data.batch_size}, {info.num_train / config.data.batch_size:,.1f} an epoch']
+          f'batch       {config.data.batch_size}; an epoch has '
+          f'{info.num_train / config.data.batch_size:,.1f}']
 
 
 def read_batches(data, task, config, count: int, step: int):

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('source', help='folder that holds SPLIT/CLASS/IMAGE')
   flags.add_argument('target', help='folder to write')
   flags.add_argument('--shards', type=int, default=16, help='of each split (default 16)')
-  flags.add_argument('--splits', default='', help='such as train,test; default: all folders in the source')
+  flags.add_argument('--splits', default='', help='such as train,test; default: all of the source')
   flags.add_argument('--train', default='train', help='split that gives the classes (default train)')
   flags.add_argument('--format', default='tfrecord', help='tfrecord (default) or array_record')
   flags.add_argument('--check', action='store_true', help='decode every image and name the damaged ones')
@@ -119,8 +119,8 @@ def _check(splits) -> None:
   for name in bad:
     print(f'damaged: {name}', file=sys.stderr)
   if bad:
-    raise errors.UserError(f'{len(bad)} damaged image(s), the first is {bad[0]}; remove or replace them, '
-                           'or write without --check and train with data.on_error=skip')
+    raise errors.UserError(f'{len(bad)} damaged image(s), the first is {bad[0]}; remove or replace '
+                           'them, or write without --check and train with data.on_error=skip')
 
 
 def main() -> None:

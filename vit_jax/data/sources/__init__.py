@@ -9,7 +9,7 @@ from vit_jax.data.sources.base import Example, Source, Split
 from vit_jax.data.sources.folder import Folder
 from vit_jax.data.sources.memory import digits
 from vit_jax.data.sources.shards import Shards, record_files
-from vit_jax.data.sources.tfds import TFDS
+from vit_jax.data.sources.tfds import TFDS, VTAB
 from vit_jax.errors import UserError
 
 BUILT_IN = dict(digits=digits)
@@ -22,7 +22,7 @@ def open_source(config, name: str = '', train: str = '') -> Source:
 
   Args:
     config: `config.data`: `source` is a built-in name, a folder of class folders, a folder of TFRecord
-      or array_record shards, a folder that TFDS wrote, or the name of a TFDS data set.
+      or array_record shards, a folder that TFDS wrote, the name of a TFDS data set, or vtab/TASK.
     name, train: another source and training split than the config's; '' for its own. A folder's
       classes come from the training split.
 
@@ -43,4 +43,6 @@ def open_source(config, name: str = '', train: str = '') -> Source:
     return Folder(name, train, channels or 3)
   if name.startswith((os.sep, '.', '~')) and not folder or '://' in name:
     raise UserError(f'data source {name!r} is no folder of images or shards')
+  if name.startswith('vtab/'):
+    return VTAB(name.removeprefix('vtab/'), config['data_dir'], channels)
   return TFDS(name, config['data_dir'], channels, config['features'], config['max_labels'])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax.data import records
+from vit_jax.data import images, records
 from vit_jax.data.sources.base import Example, Part, Split, parse_split
 from vit_jax.errors import UserError, nearest
 
@@ -38,6 +38,8 @@ class Decoder:
     num_classes: labels lie below it.
     max_labels: labels that an example may have.
     first_label: label of the first class in the files (1 in older ImageNet shards).
+    rule: makes the label from all features, instead of `label`.
+    image_scale: what pixel values are multiplied by to reach 0 .. 255.
   """
   num_classes: int
   image: str = ''
@@ -46,6 +48,8 @@ class Decoder:
   real: str = ''
   max_labels: int = 1
   first_label: int = 0
+  rule: Callable | None = None
+  image_scale: int = 1
 
   def resolve(self, content: bytes, where: str) -> 'Decoder':
     """Returns the decoder with the features that a record has; FeatureError when one is missing."""
@@ -57,7 +61,7 @@ class Decoder:
     found = dict(image=self.image or find(IMAGES), label=self.label or find(LABELS),
                  name=self.name or find(NAMES))
     for key in ('image', 'label'):
-      if found[key] not in there:
+      if found[key] not in there and not (key == 'label' and self.rule):
         wanted = repr(getattr(self, key)) if getattr(self, key) else 'that is known'
         raise FeatureError(f'{where} has no {key} feature {wanted}; it has: '
                            f'{", ".join(sorted(there))}; set data.features.{key}')
@@ -73,7 +77,7 @@ class Decoder:
     Raises:
       UserError: when a feature is absent or of another type, or a label out of range.
     """
-    keys = [key for key in (self.image, self.label, self.name, self.real) if key]
+    keys = [key for key in (self.image, self.label, self.name, self.real) if key and not self.rule]
     try:
       features = records.parse_example(content, keys)
     except ValueError as error:
@@ -85,7 +89,8 @@ class Decoder:
     place = where()
     if self.name and features.get(self.name) and isinstance(features[self.name][0], bytes):
       place = f'{features[self.name][0].decode(errors="replace")} in {place}'
-    labels = self._labels(features, self.label, where)
+    labels = (self._in_range((int(self.rule(features)),), where) if self.rule else
+              self._labels(features, self.label, where))
     if self.max_labels == 1 and len(labels) != 1:
       raise UserError(f'feature {self.label!r} of {place} holds {len(labels)} labels, not 1; for '
                       'multi-label data set data.max_labels')
@@ -94,7 +99,10 @@ class Decoder:
     real = self._labels(features, self.real, where) if self.real else ()
     if len(real) > MAX_REAL:
       raise UserError(f'{place} has {len(real)} labels in {self.real!r}; at most {MAX_REAL} are kept')
-    return Example(encoded[0], labels, place, real)
+    content = encoded[0]
+    if self.image_scale != 1:
+      content = images.to_array(images.decode(content, 3, place)) * np.uint8(self.image_scale)
+    return Example(content, labels, place, real)
 
   def _values(self, features, key: str, kind: type, where) -> Sequence:
     if key not in features:
@@ -106,7 +114,10 @@ class Decoder:
     return values
 
   def _labels(self, features, key: str, where) -> tuple[int, ...]:
-    labels = tuple(int(n) - self.first_label for n in self._values(features, key, int, where))
+    values = self._values(features, key, int, where)
+    return self._in_range(tuple(int(n) - self.first_label for n in values), where)
+
+  def _in_range(self, labels: tuple[int, ...], where) -> tuple[int, ...]:
     wrong = [n + self.first_label for n in labels if not 0 <= n < self.num_classes]
     if wrong:
       raise UserError(f'label {wrong[0]} of {where()} is out of range: {self.num_classes} classes, from '

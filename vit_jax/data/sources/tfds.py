@@ -1,13 +1,14 @@
 """Data sets that TensorFlow Datasets has prepared, read without TensorFlow."""
 
 import difflib
+import fnmatch
 import os
-import re
 
 from vit_jax.data import records
 from vit_jax.data.sources.base import Split, parse_split
 from vit_jax.data.sources.shards import Decoder, resolved, shard_split
 from vit_jax.errors import UserError, unknown
+from vit_jax.evaluation import vtab
 
 
 class TFDS:
@@ -59,34 +60,69 @@ class TFDS:
     for key, feature in info.features.items():
       if type(feature).__name__ == 'Image':
         return key
-    raise UserError(f'the TFDS data set {self.name!r} holds no images, but: {", ".join(info.features)}')
+    raise UserError(f'the TFDS data set {self.name!r} holds no images, but: {", ".join(sorted(info.features))}')
 
   def split(self, name: str) -> Split:
-    """Returns a split, such as 'train', 'train[:90%]' or 'train[:800]+validation'.
+    """Returns a split, such as 'train[:90%]' or 'train[:800]+validation'; see `record_split`."""
+    return record_split(self._builder.info, self.name, name, self._decoder)
+
+
+class VTAB:
+  """A task of VTAB-1k over the TFDS data set it is made of, see `vit_jax.evaluation.vtab`."""
+
+  def __init__(self, task: str, data_dir: str, channels: int):
+    """Finds the prepared data set.
+
+    Args:
+      task: such as 'cifar100' or 'clevr_count'.
+      data_dir: as of `TFDS`.
+      channels: 3, 1, or 0 for the data's own.
 
     Raises:
-      UserError: for an unknown split, or missing or damaged files.
+      UserError: for an unknown task, or data that is not prepared.
     """
-    info = self._builder.info
-    parts, shards, lengths, ranges = parse_split(name), [], [], []
-    for part in parts:
-      if part.name not in info.splits:
-        raise unknown(f'split of {self.name!r}:', part.name, info.splits)
-      split = info.splits[part.name]
-      start, stop = part.bounds(split.num_examples)
-      ranges.append((start + sum(lengths), stop + sum(lengths)))
-      shards += [Known(str(path), self._format, count)
-                 for path, count in zip(split.filepaths, split.shard_lengths)]
-      lengths += split.shard_lengths
-    return shard_split(shards, lengths, ranges, resolved(self._decoder, shards))
+    self.name, self._task, self.max_labels = f'vtab/{task}', vtab.task(task), 1
+    self._builder = open_builder(self._task.tfds, data_dir)
+    self.channels = channels or 3
+    self.classes = tuple(str(i) for i in range(self._task.num_classes))
 
-  @property
-  def _format(self) -> str:
-    file_format = self._builder.info.file_format.value
-    if file_format not in records.FORMATS:
-      raise UserError(f'the TFDS data set {self.name!r} is stored as {file_format}; prepare it as one '
-                      f'of: {", ".join(records.FORMATS)}')
-    return file_format
+  def split(self, name: str) -> Split:
+    """Returns 'train' (1,000 examples), 'train800', 'val200' or 'test'; UserError for another name."""
+    splits = {n: getattr(self._task, n) for n in ('train', 'train800', 'val200', 'test')}
+    if name not in splits:
+      raise unknown(f'split of {self.name!r}:', name, splits)
+    decoder = Decoder(self._task.num_classes, image='image', rule=self._task.label,
+                      image_scale=self._task.image_scale)
+    return record_split(self._builder.info, self.name, splits[name], decoder)
+
+
+def record_split(info, source: str, name: str, decoder: Decoder) -> Split:
+  """Returns a split of a prepared data set.
+
+  Args:
+    info: of the TFDS builder.
+    source: name of the data set, for messages.
+    name: of the split.
+    decoder: of its records.
+
+  Raises:
+    UserError: for an unknown split, another file format, or missing or damaged files.
+  """
+  file_format = info.file_format.value
+  if file_format not in records.FORMATS:
+    raise UserError(f'the TFDS data set {source!r} is stored as {file_format}; prepare it as one of: '
+                    f'{", ".join(records.FORMATS)}')
+  shards, lengths, ranges = [], [], []
+  for part in parse_split(name):
+    if part.name not in info.splits:
+      raise unknown(f'split of {source!r}:', part.name, info.splits)
+    split = info.splits[part.name]
+    start, stop = part.bounds(split.num_examples)
+    ranges.append((start + sum(lengths), stop + sum(lengths)))
+    shards += [Known(str(path), file_format, count)
+               for path, count in zip(split.filepaths, split.shard_lengths)]
+    lengths += split.shard_lengths
+  return shard_split(shards, lengths, ranges, resolved(decoder, shards))
 
 
 class Known:
@@ -116,7 +152,8 @@ def open_builder(name: str, data_dir: str):
   """Returns the read-only TFDS builder of a prepared data set.
 
   Args:
-    name: NAME, NAME/CONFIG, either with :VERSION; or a folder that holds `dataset_info.json`.
+    name: NAME or NAME/CONFIG, either with :VERSION such as :3.0.2 or :3.*.*; or a folder that holds
+      `dataset_info.json`.
     data_dir: '' for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
   Raises:
@@ -142,7 +179,7 @@ def find_prepared(name: str, data_dir: str) -> str:
   found = {}
   for folder in (place, *sorted(e.path for e in _folders(place))):  # a lone config need not be named
     for entry in _folders(folder):
-      if re.fullmatch(r'\d+\.\d+\.\d+', entry.name) and version in ('', entry.name) and os.path.exists(
+      if fnmatch.fnmatch(entry.name, version or '*.*.*') and os.path.exists(
           os.path.join(entry.path, 'dataset_info.json')):
         found.setdefault(folder, []).append(entry.path)
   if len(found) > 1:
