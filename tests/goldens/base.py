@@ -51,4 +51,4 @@ def load(golden: Golden, model: nn.Module, image_size: tuple[int, int], extra=No
                   new=weights.model_grid(model, image_size), class_position=table.class_position,
                   resampling=table.resampling)
   fitted.update(extra or {})
-  return weights.complete(fitted, model, shapes, image_size, 3, seed=0), fitted
+  return weights.complete(dict(fitted), model, shapes, image_size, 3, seed=0), fitted

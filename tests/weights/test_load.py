@@ -1,17 +1,20 @@
 """vit_jax.load: a model with its parameters from a published file."""
 
 import io
+import os
 import tarfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 import vit_jax
+from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import models, weights
+from vit_jax import config as config_lib, inference, models, train, weights
 from vit_jax.errors import UserError
 from vit_jax.weights import npz
 
@@ -160,3 +163,19 @@ def _cifar(path, per_class):
           same.append(np.asarray(image, np.float32))
   labels = np.repeat(np.arange(len(found)), per_class)
   return np.concatenate([np.stack(found[name]) for name in sorted(found)]), labels
+
+
+def test_a_run_keeps_its_running_statistics_and_hands_them_on(tmp_path):
+  config = config_lib.load(os.path.join(ROOT, 'tests', 'configs', 'tiny.py') + ':steps=4')
+  config.model = ConfigDict(dict(name='resnet18', width=8, depths=(1,)))
+  train.train(config, str(tmp_path / 'first'))
+  first = vit_jax.load(str(tmp_path / 'first'), verbose=False)
+  moved = first.state['batch_stats']['bn_root']
+  assert np.any(moved['mean'] != 0.) and np.any(moved['var'] != 1.)
+  fresh = jax.tree.map(jnp.zeros_like, first.variables)
+  again, report = weights.initialize(first.model, fresh, first.info, str(tmp_path / 'first'))
+  assert not report.reinitialised and not report.ignored
+  jax.tree.map(np.testing.assert_array_equal, again, first.variables)
+  classifier = inference.Classifier(first)
+  probabilities = classifier.probabilities(lambda i: np.full((16, 16, 1), 9 * i, np.uint8), 3)
+  np.testing.assert_allclose(probabilities.sum(axis=1), 1., atol=1e-5)

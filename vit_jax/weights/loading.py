@@ -106,7 +106,11 @@ def model_grid(model: nn.Module, image_size: tuple[int, int]) -> Grid | None:
 def variable_shapes(model: nn.Module, image_size: tuple[int, int], channels: int) -> dict:
   """Returns the tree of shapes of all that a model keeps: `params`, and `batch_stats` if any."""
   image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
-  return dict(jax.eval_shape(model.init, jax.random.key(0), image))
+  shapes = lambda model: dict(jax.eval_shape(model.init, jax.random.key(0), image))
+  if getattr(model, 'scan', True):
+    return shapes(model)
+  # One layer is traced for all: of a deep model, half the time of loading it.
+  return unflatten(trees.unstack(flatten(shapes(model.clone(scan=True)))))
 
 
 def init_shapes(model: nn.Module, image_size: tuple[int, int], channels: int):
@@ -164,6 +168,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
                      new=model_grid(model, size), class_position=source.table.class_position,
                      resampling=source.table.resampling)
+  del source  # so that each array is freed when it is on the device
   if verbose:
     print('\n'.join(report.lines()))
   classes = info.classes if model.num_classes in (None, info.num_classes) else tuple(
@@ -203,7 +208,7 @@ def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
   """Returns all variables: loaded arrays where there are any, else the model's own start.
 
   Args:
-    flat: our paths, layers one by one.
+    flat: our paths, layers one by one; emptied, so that no array is held twice.
     model: whose variables they are.
     shapes: of `variable_shapes`.
     image_size: (height, width) in pixels.
@@ -211,11 +216,14 @@ def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
     seed: of what starts anew.
   """
   wanted = flatten(shapes)
-  flat = trees.stack(flat) if trees.is_stacked(wanted) else flat
+  if trees.is_stacked(wanted):
+    flat = trees.stack(flat)
+  fresh = {}
   if set(flat) != set(wanted):
     image = jnp.zeros((1, *image_size, channels))
-    flat = {**flatten(jax.jit(model.init)(jax.random.key(seed), image)), **flat}
-  return unflatten({path: jnp.asarray(flat[path]) for path in wanted})
+    fresh = flatten(jax.jit(model.init)(jax.random.key(seed), image))
+  return unflatten({path: jnp.asarray(flat.pop(path) if path in flat else fresh[path])
+                    for path in wanted})
 
 
 def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import mmap
 import os
 from collections.abc import Mapping
 
@@ -16,30 +15,32 @@ DTYPES = dict(F64='<f8', F32='<f4', F16='<f2', BF16=ml_dtypes.bfloat16, I64='<i8
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-  """Returns {name: array} of a `.safetensors` file; arrays are views of the mapped file.
+  """Returns {name: array} of a `.safetensors` file.
 
   Raises:
     UserError: when the file is damaged.
   """
   try:
+    size = os.path.getsize(path)
     with open(path, 'rb') as file:
-      content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    length = int.from_bytes(content[:8], 'little')
-    if length > len(content) - 8:
-      raise ValueError(f'its header declares {length} bytes, the file has {len(content)}')
-    header = json.loads(content[8:8 + length])
-    data = memoryview(content)[8 + length:]
+      length = int.from_bytes(file.read(8), 'little')
+      if length > size - 8:
+        raise ValueError(f'its header declares {length} bytes, the file has {size}')
+      header = json.loads(file.read(length))
     header.pop('__metadata__', None)
-    out = {name: _array(name, entry, data) for name, entry in header.items()}
-    if sum(array.nbytes for array in out.values()) != len(data):
+    left = size - 8 - length
+    places = {name: _place(name, entry, left) for name, entry in header.items()}
+    if sum(end - start for start, end, *_ in places.values()) != left:
       raise ValueError('its arrays are not all of its bytes')
-    return out
+    return {name: np.fromfile(path, dtype, math.prod(shape), offset=8 + length + start).reshape(shape)
+            for name, (start, _, dtype, shape) in places.items()}
   except (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise UserError(f'{path} is not a readable safetensors file ({error}); fetch or copy it again'
                     ) from None
 
 
-def _array(name: str, entry: Mapping, data: memoryview) -> np.ndarray:
+def _place(name: str, entry: Mapping, size: int) -> tuple[int, int, np.dtype, tuple[int, ...]]:
+  """Returns (start, end, dtype, shape) of an array in the data, of so many bytes."""
   start, end = entry['data_offsets']
   shape = tuple(entry['shape'])
   if entry['dtype'] not in DTYPES:
@@ -47,9 +48,9 @@ def _array(name: str, entry: Mapping, data: memoryview) -> np.ndarray:
   dtype = np.dtype(DTYPES[entry['dtype']])
   if any(type(n) is not int or n < 0 for n in (start, end, *shape)):
     raise ValueError(f'{name} has the shape {shape} at {start} to {end}')
-  if not start <= end <= len(data) or end - start != math.prod(shape) * dtype.itemsize:
-    raise ValueError(f'{name} of shape {shape} lies at {start} to {end} of {len(data)} bytes')
-  return np.frombuffer(data[start:end], dtype).reshape(shape)
+  if not start <= end <= size or end - start != math.prod(shape) * dtype.itemsize:
+    raise ValueError(f'{name} of shape {shape} lies at {start} to {end} of {size} bytes')
+  return start, end, dtype, shape
 
 
 def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -27,7 +27,7 @@ _MODEL_KEYS = ('model', 'state_dict', 'model_state_dict', 'net')
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-  """Returns {name: array} of a `.pth` file's model; arrays are views of the mapped file.
+  """Returns {name: array} of a `.pth` file's model.
 
   Raises:
     UserError: when it is damaged, holds no tensors, or a pickle that asks for more than tensors.
@@ -80,33 +80,37 @@ def _read_zip(path: str, content: mmap.mmap):
 
   def storage(asked: Storage) -> np.ndarray:
     if asked.key not in found:
-      raw = _member(content, members[f'{root}data/{asked.key}'])
-      found[asked.key] = _numbers(raw, asked)
-    return found[asked.key].view(_DTYPES[asked.kind])
+      found[asked.key] = _member(path, content, members[f'{root}data/{asked.key}'])
+    return _numbers(found[asked.key], asked)
 
-  return pickles.load(io.BytesIO(_member(content, members[pickled[0]]))), storage
+  return pickles.load(io.BytesIO(_member(path, content, members[pickled[0]]).tobytes())), storage
 
 
-def _member(content: mmap.mmap, info: zipfile.ZipInfo) -> memoryview:
-  """Returns the bytes of a member, which PyTorch never compresses, without copying them."""
+def _member(path: str, content: mmap.mmap, info: zipfile.ZipInfo) -> np.ndarray:
+  """Returns the bytes of a member, which PyTorch never compresses."""
   if info.compress_type != zipfile.ZIP_STORED:
     raise UserError(f'{info.filename} is compressed, which PyTorch never does')
   at = info.header_offset
   names = int.from_bytes(content[at + 26:at + 28], 'little')
   start = at + 30 + names + int.from_bytes(content[at + 28:at + 30], 'little')
-  raw = memoryview(content)[start:start + info.file_size]
-  if len(raw) != info.file_size:
-    raise ValueError(f'{info.filename} is cut off')
+  raw = _bytes(path, content, start, info.file_size)
   if info.CRC and zlib.crc32(raw) != info.CRC:
     raise ValueError(f'the checksum of {info.filename} is wrong')
   return raw
 
 
-def _numbers(raw: memoryview, asked: Storage) -> np.ndarray:
+def _bytes(path: str, content: mmap.mmap, start: int, size: int) -> np.ndarray:
+  """Returns a part of the file, read and not mapped, so that its memory is freed with its arrays."""
+  if start < 0 or size < 0 or start + size > len(content):
+    raise ValueError('it is cut off')
+  return np.fromfile(path, np.uint8, size, offset=start)
+
+
+def _numbers(raw: np.ndarray, asked: Storage) -> np.ndarray:
   dtype = np.dtype(_DTYPES[asked.kind])
-  if asked.count < 0 or asked.count * dtype.itemsize > len(raw):
-    raise ValueError(f'storage {asked.key} of {asked.count} numbers has {len(raw)} bytes')
-  return np.frombuffer(raw, dtype, asked.count)
+  if asked.count < 0 or asked.count * dtype.itemsize > raw.size:
+    raise ValueError(f'storage {asked.key} of {asked.count} numbers has {raw.size} bytes')
+  return raw[:asked.count * dtype.itemsize].view(dtype)
 
 
 def _read_stream(path: str, content: mmap.mmap):
@@ -125,7 +129,7 @@ def _read_stream(path: str, content: mmap.mmap):
     if asked is None or asked.count != count:
       raise ValueError(f'storage {key} is not the one that the tensors name')
     size = count * np.dtype(_DTYPES[asked.kind]).itemsize
-    found[str(key)] = _numbers(memoryview(content)[at + 8:at + 8 + size], asked)
+    found[str(key)] = _numbers(_bytes(path, content, at + 8, size), asked)
     at += 8 + size
   if at != os.path.getsize(path):
     raise ValueError('it does not end behind its last storage')
