@@ -40,7 +40,8 @@ def write_images(folder: str, count: int = 200) -> None:
 
 def main() -> None:
   """Prints the table."""
-  flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = argparse.ArgumentParser(description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
   flags.add_argument('--images', help='folder of train/CLASS/*.jpg')
   flags.add_argument('--rounds', type=int, default=7)
   flags.add_argument('--batches', type=int, default=10, help='of 32 images, in a timing')
@@ -57,7 +58,8 @@ def main() -> None:
     quality = [side.ask('check') for side in sides]
     alternate(sides, flags.rounds, flags.batches)
     best = 32 / sides[0].median
-    print('| program | images/s per core (least-most) | ours is faster by | difference, grey levels |\n|---|---|---|---|')
+    print('| program | images/s per core (least-most) | ours is faster by | difference, grey levels |')
+    print('|---|---|---|---|')
     for side, off in zip(sides, quality):
       rates = sorted(32 / s for s in side.seconds)
       print(f'| {side.name.split()[1]} | {32 / side.median:.0f} ({rates[0]:.0f}-{rates[-1]:.0f}) | '

@@ -59,7 +59,8 @@ def torch_loader(folder: str) -> tuple[Callable, Iterator]:
   import torch
   if 'cpu' in torch.__version__:  # whose torchvision lacks the compiled operators that it names
     for operator in ('nms', 'qnms'):
-      torch.library.define(f'torchvision::{operator}', '(Tensor dets, Tensor scores, float iou) -> Tensor')
+      torch.library.define(f'torchvision::{operator}',
+                           '(Tensor dets, Tensor scores, float iou) -> Tensor')
   from torchvision import datasets, transforms
   from torchvision.transforms import functional
   torch.set_num_threads(1)

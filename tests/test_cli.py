@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from vit_jax import errors, explore, main, predict
+from vit_jax.data import __main__ as data_command
 
 from tests.conftest import ROOT
 
@@ -218,7 +219,7 @@ def test_the_picture_page_is_one_file_with_every_picture(trained, photos, tmp_pa
   assert 'src="http' not in page and page.count('data:image/') >= 7
 
 
-@pytest.mark.parametrize('module', ['main', 'predict', 'explore'])
+@pytest.mark.parametrize('module', ['main', 'predict', 'explore', 'data', 'data.convert', 'fewshot'])
 def test_help_and_unknown_checkpoints_in_a_fresh_process(module):
   helped = subprocess.run([sys.executable, '-m', f'vit_jax.{module}', '--help'], cwd=ROOT,
                           capture_output=True, text=True)
@@ -235,3 +236,28 @@ def test_a_picture_page_of_many_images_shows_one_batch_of_them(trained, tmp_path
   save_images(str(tmp_path / 'many'), 40)
   page = explore.explore(trained, [str(tmp_path / 'many')], count=40, out=str(tmp_path / 'p.html'))
   assert 'Attention rollout' in open(page).read()
+
+
+def test_data_that_changed_since_a_run_began_is_told(photos, tmp_path, capsys):
+  def go():
+    main.main([f'--config={TINY}:dataset={photos},steps=3,channels=3', f'--workdir={tmp_path}/run',
+               '--config.data.batch_size=8'])
+
+  go()
+  Image.new('RGB', (9, 9)).save(os.path.join(photos, 'train', 'apple', 'new.png'))
+  with pytest.raises(errors.UserError, match='was trained on .* examples of .*; to go on would repeat'):
+    go()
+
+
+def test_the_data_command_shows_what_is_trained_on(photos, tmp_path, capsys, monkeypatch):
+  out = str(tmp_path / 'sheet.png')
+  data_command.main([f'{TINY}:dataset={photos}', '--show', f'--out={out}', '--count=9',
+                     '--config.data.batch_size=8'])
+  said = capsys.readouterr().out
+  assert 'training' in said and 'images/s' in said and f'wrote {out}' in said
+  width, height = Image.open(out).size
+  assert width > 800 and height > 400  # nine and the test images: three rows
+  for argv, match in ((['--stage=1'], '--stage=1: the config has 1 stage'), (['--count=0'], '--count=0'),
+                      (['--config.data.sauce=x'], "unknown config key 'data.sauce'")):
+    with pytest.raises(errors.UserError, match=match):
+      data_command.main([TINY, *argv])

@@ -39,6 +39,8 @@ def open_workdir(workdir: str, config, info: Info | None = None) -> None:
     if os.path.exists(path):
       with open(path) as file:
         _compare(dict(config_lib.leaves(json.load(file))), dict(config_lib.leaves(new)), workdir)
+      if info and os.path.exists(os.path.join(workdir, 'info.json')):
+        _compare_data(Info.load(workdir), info, workdir)
     if jax.process_index() == 0:
       os.makedirs(workdir, exist_ok=True)
       write_json(path, new)
@@ -74,6 +76,14 @@ def _compare(old: dict, new: dict, workdir: str) -> None:
     shown = ', '.join(f'{k} {old.get(k)!r} -> {new.get(k)!r}' for k in differ[:4])
     raise UserError(f'{workdir!r} holds the run of another config ({shown}'
                     f'{", ..." if len(differ) > 4 else ""}); choose another --workdir, or remove it')
+
+
+def _compare_data(old: Info, new: Info, workdir: str) -> None:
+  """Raises UserError when a run would go on in data that changed: its order would be another."""
+  if (old.num_train, old.classes) != (new.num_train, new.classes):
+    raise UserError(f'{workdir!r} was trained on {old.num_train:,} examples of {old.num_classes} '
+                    f'classes, {new.source} now has {new.num_train:,} of {new.num_classes}; to go on '
+                    'would repeat some and miss others: restore the data, or choose another --workdir')
 
 
 class Run:

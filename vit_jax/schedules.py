@@ -134,7 +134,7 @@ def make(name: str, *, peak: float, total_steps: int, steps_per_epoch: float | N
   allowed = own + timing + [name for name, steps in EPOCHS.items() if steps in own + timing]
   for option in options:
     if option not in allowed:
-      raise UserError(f'{unknown(f"option of schedule {name!r}:", option, allowed)} '
+      raise UserError(f'{unknown(f"option of schedule {name!r}:", option, ["peak", *allowed])} '
                       f'(schedule.{option}=default takes it out)')
   options = _in_steps(options, steps_per_epoch)
   shape = {key: options.pop(key) for key in own if key in options}

@@ -83,7 +83,7 @@ class Reader:
     Returns:
       (arrays that fill, futures to wait for).
     """
-    arrays = {key: np.zeros((len(rows), *shape), dtype) for key, (shape, dtype) in self.shapes.items()}
+    arrays = {key: np.empty((len(rows), *shape), dtype) for key, (shape, dtype) in self.shapes.items()}
     return arrays, [self._pool.submit(self._rows, rows, rngs, arrays, start)
                     for start in range(0, len(rows), CHUNK)]
 
@@ -94,8 +94,7 @@ class Reader:
       _put_labels(arrays['label'], row, labels)
       if 'real' in arrays:
         _put_labels(arrays['real'], row, real)
-      if found:
-        arrays['image'][row], arrays['mask'][row] = found[1], 1.
+      arrays['image'][row], arrays['mask'][row] = (found[1], 1.) if found else (0, 0.)
 
   def _row(self, split: int, index: int, rng) -> tuple[Example, np.ndarray] | None:
     """Returns what stands in one row."""

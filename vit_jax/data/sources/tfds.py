@@ -60,7 +60,8 @@ class TFDS:
     for key, feature in info.features.items():
       if type(feature).__name__ == 'Image':
         return key
-    raise UserError(f'the TFDS data set {self.name!r} holds no images, but: {", ".join(sorted(info.features))}')
+    raise UserError(f'the TFDS data set {self.name!r} holds no images, but: '
+                    f'{", ".join(sorted(info.features))}')
 
   def split(self, name: str) -> Split:
     """Returns a split, such as 'train[:90%]' or 'train[:800]+validation'; see `record_split`."""
