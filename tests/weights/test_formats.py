@@ -69,6 +69,17 @@ def test_positions_of_a_file_are_resampled_by_the_rule_of_its_authors(tmp_path):
   np.testing.assert_array_equal(table[:, :2], source.flat[weights.POSITIONS][:, :2])
 
 
+def test_another_rule_may_be_asked_for(tmp_path):
+  path, _, _ = saved(tmp_path, 'deit_ti16', 'timm', VIT)
+  tables = [vit_jax.load('deit_ti16', path, image_size=24, verbose=False, resampling=rule, **VIT)
+            .params['Transformer']['posembed_input']['pos_embedding']
+            for rule in (None, 'antialiased_bicubic', 'bicubic')]
+  np.testing.assert_array_equal(tables[0], tables[1])
+  assert np.abs(tables[0] - tables[2]).max() > 1e-3
+  with pytest.raises(UserError, match="unknown resampling method 'cubic'; did you mean 'bicubic'"):
+    vit_jax.load('deit_ti16', path, image_size=24, verbose=False, resampling='cubic', **VIT)
+
+
 def test_layers_that_tensorflow_numbered_are_read():
   model = models.create_model('bit_r50x1', num_classes=5, **RESNET)
   theirs = to_theirs(resnet.BIT, weights.flatten(tiny.variables(model, (16, 16))))

@@ -32,7 +32,8 @@ def _rows(root: str, heads: tuple[Row, ...]) -> tuple[Row, ...]:
 _FIELDS = dict(gelu='erf', layer_norm_eps=1e-12)  # defaults of ViTConfig and DeiTConfig
 
 HUGGINGFACE = Table('huggingface', _rows('vit', dense('classifier', 'head')),
-                    shown_by=r'vit\.embeddings\.cls_token', resampling='bicubic', fields=_FIELDS)
+                    shown_by=r'vit\.embeddings\.cls_token', resampling='bicubic', fields=_FIELDS,
+                    ignored=r'vit\.pooler\..*')  # no classifier reads it
 
 HUGGINGFACE_DEIT = Table('huggingface_deit', _rows('deit', (
     *dense('cls_classifier', 'head'), *dense('distillation_classifier', 'head_dist'))),

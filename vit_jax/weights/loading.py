@@ -132,7 +132,7 @@ def unflatten(flat: trees.Flat) -> dict:
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
          num_classes: int | None = None, channels: int | None = None, seed: int = 0,
-         verbose: bool = True, **overrides) -> Loaded:
+         resampling: str | None = None, verbose: bool = True, **overrides) -> Loaded:
   """Returns a model with its parameters.
 
   Args:
@@ -142,6 +142,9 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
     num_classes: another number of classes; the head then starts anew.
     channels: of the images; the patch kernel is adapted.
     seed: for what starts anew.
+    resampling: rule for the position table, one of `layers.positions.RESAMPLING`; None: that of the
+      code base in whose names the file is. DeiT's own files without a distillation token have timm's
+      names, and want 'bicubic'.
     verbose: print what was resampled, re-initialised or ignored.
     **overrides: other fields of the model, such as `dtype='bfloat16'` or `scan=True`.
 
@@ -167,7 +170,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   shapes = variable_shapes(model, size, channels)
   flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
                      new=model_grid(model, size), class_position=source.table.class_position,
-                     resampling=source.table.resampling)
+                     resampling=resampling or source.table.resampling)
   del source  # so that each array is freed when it is on the device
   if verbose:
     print('\n'.join(report.lines()))
