@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test peers lint clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+peers: .venv/installed
+	$(BIN)/pip install --quiet -e '.[peers,prepare]' -c constraints.txt
+	$(BIN)/python -m pytest -n 2 tests/weights/test_peers.py tests/data/test_tfds.py
 
 lint: .venv/installed
 	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
