@@ -121,10 +121,10 @@ def get_config(arg=None):
   c.data.train, c.data.test = splits(a.dataset, a.heldout, a.variant)
   c.data.crop, c.data.augment = dict(r['crop']), [dict(op) for op in r['augment']]
   c.data.eval_crop = dict(CENTER if published and not a.dataset.startswith('vtab/') else SQUASH)
-  if a.real == 'tfds':
+  if a.real == 'tfds' and not a.heldout:  # training images have no such labels
     c.data.mixture = [dict(source=a.dataset, train=c.data.train, weight=1.)]
     c.data.source = 'imagenet2012_real'
-  else:
+  elif not a.heldout:
     c.data.real = a.real
   momentum = recipes.one_of('variant', a.variant, dict(code='bfloat16', paper='float32'))
   c.optimizer = dict(name='sgd', momentum=.9, momentum_dtype=momentum, clip_norm=1., weight_decay=0.,

@@ -1,0 +1,57 @@
+"""The commands that make a row, in their order."""
+
+import os
+import runpy
+
+from vit_jax.tables import plan
+
+
+def arguments(spec: str) -> dict[str, str]:
+  """Returns {'model': 'vit_b16', ...} of 'vit_finetune.py:model=vit_b16,...'."""
+  return dict(item.partition('=')[::2] for item in spec.partition(':')[2].split(',') if item)
+
+
+def workdir(spec: str, config) -> str:
+  """Returns where a run goes: a fine-tuning run's name, or MODEL_DATA, where others look for it."""
+  given = arguments(spec)
+  if 'name' in config:
+    return os.path.join('runs', '_'.join([config.name, *given.get('resolution', '').split()]))
+  data = given.get('data') or given['dataset']
+  data = 'jft_sgd' if spec.startswith('bit_pretrain') and data == 'jft' else data
+  return os.path.join('runs', '_'.join([given['model'], data, *given.get('recipe', '').split()]))
+
+
+def upstream(spec: str) -> str | None:
+  """Returns the config of the run whose weights a row starts from; None for a run from scratch."""
+  given = arguments(spec)
+  if given.get('recipe') == 'finetune':
+    return f'deit.py:model={given["model"]},data={given["data"]}'
+  if 'pretrained' not in given:
+    return None
+  if given['pretrained'] == 'jft_sgd':
+    return f'bit_pretrain.py:model={given["model"]},data=jft'
+  return f'vit_pretrain.py:model={given["model"]},data={given["pretrained"]}'
+
+
+def lines(spec: str, folder: str) -> list[str]:
+  """Returns the commands of one config: what it starts from, the choice of its rate, the run itself.
+
+  Args:
+    spec: such as 'vit_finetune.py:model=vit_b16,pretrained=jft,dataset=cifar10'.
+    folder: of the recipes.
+  """
+  config, path = plan.load(spec, folder), os.path.join(folder, spec)
+  out = lines(upstream(spec), folder) if upstream(spec) else []
+  place = workdir(spec, config)
+  sweep = runpy.run_path(path.partition(':')[0]).get('sweep')
+  rates = sweep(spec.partition(':')[2]) if sweep else ()
+  if len(rates) > 1:
+    out += [_main(f'{path},heldout,lr={rate}', f'{place}_heldout_{rate}') for rate in rates]
+    out.append('# then, with the best of these rates on the part held out:')
+    path += ',lr=BEST'
+  return [*out, _main(path, place)]
+
+
+def _main(config: str, place: str) -> str:
+  quoted = f"'{config}'" if any(c in config for c in ' >*') else config
+  return f'python -m vit_jax.main --config={quoted} --workdir={place}'
