@@ -6,7 +6,7 @@
         --config=configs/vit_finetune.py:model=vit_b16,pretrained=augreg,dataset=cifar10
 
 Every cell of the paper's grid (section 3.3): seven levels `aug` of RandAugment and mixup, weight decay
-`wd` .03 or .1, dropout `do` and stochastic depth `sd` 0 or .1, 30 or 300 `epochs`, on imagenet1k or
+`wd` .03 or .1, dropout `do` and stochastic depth `sd` 0 or .1, 300 `epochs` on imagenet1k, 30 or 300 on
 imagenet21k (`data`, or any `dataset`), for Ti/16, S/32, S/16, B/32, B/16, B/8, L/16 and the hybrids
 R+Ti/16, R26+S/32 and R50+L/32. `aug` left out is the level that big_vision's configs/vit_i1k.py and
 vit_i21k.py have for the model; for hybrids and B/8, of which they say nothing, that of the ViT of the

@@ -1,0 +1,174 @@
+"""Recipes have the numbers of their papers, in every cell, and both of their variants."""
+
+import os
+
+import pytest
+
+from tests.conftest import ROOT
+from vit_jax import flops, models, recipes, schedules
+from vit_jax.errors import UserError
+from vit_jax.evaluation import vtab
+from vit_jax.tables import plan
+
+CONFIGS = os.path.join(ROOT, 'configs')
+
+
+def load(spec):
+  return plan.load(spec, CONFIGS)
+
+
+def augmentation(config) -> dict:
+  return {op['name']: {k: v for k, v in op.items() if k != 'name'} for op in config.data.augment}
+
+
+# AugReg's levels: p of mixup, magnitude of RandAugment (big_vision, configs/vit_i1k.py).
+LEVELS = dict(none=(0, None), light1=(0, 0), light2=(.2, 10), medium1=(.2, 15), medium2=(.5, 15),
+              strong1=(.5, 20), strong2=(.8, 20))
+
+
+@pytest.mark.parametrize('level', LEVELS)
+@pytest.mark.parametrize('data, bias, epochs', [('imagenet1k', -6.9, 300), ('imagenet21k', -10., 30)])
+def test_augreg_has_every_cell_of_its_grid(level, data, bias, epochs):
+  mixing, magnitude = LEVELS[level]
+  for model in ('vit_ti16', 'vit_b32', 'r26_s32', 'r50_l32'):
+    c = load(f'augreg.py:model={model},data={data},aug={level},wd=.03,do=.1,sd=.1,epochs={epochs}')
+    ops = augmentation(c)
+    assert ops.get('randaugment', {}).get('magnitude') == magnitude
+    assert ops.get('mixup', {}).get('p', 0) == mixing
+    assert (c.model.dropout_rate, c.model.drop_path_rate, c.optimizer.weight_decay) == (.1, .1, .03)
+    assert (c.total_epochs, c.model.head_bias, c.data.batch_size) == (epochs, bias, 4096)
+  assert plan.make(c).info.num_train == dict(imagenet1k=1_268_355, imagenet21k=14_145_922)[data]
+
+
+@pytest.mark.parametrize('model, small, large', [
+    ('vit_ti16', 'light1', 'none'), ('vit_s32', 'medium1', 'none'), ('vit_s16', 'medium2', 'light1'),
+    ('vit_b32', 'medium2', 'light2'), ('vit_b16', 'medium2', 'light2'),
+    ('vit_l16', 'medium2', 'medium2')])
+def test_augreg_chooses_the_published_level(model, small, large):
+  for data, level in (('imagenet1k', small), ('imagenet21k', large)):
+    spec = f'augreg.py:model={model},data={data}'
+    assert load(spec).data.augment == load(f'{spec},aug={level}').data.augment
+
+
+@pytest.mark.parametrize('model, data, epochs, peak, decay, magnitude, mixing, drop_path', [
+    ('mixer_b16', 'imagenet1k', 300, 1e-3, .1, 15, .5, .1),
+    ('mixer_l16', 'imagenet1k', 300, 1e-3, .1, 15, .5, .1),
+    ('mixer_b16', 'imagenet21k', 300, 1e-3, .1, 10, .2, .1),
+    ('mixer_l16', 'imagenet21k', 300, 1e-3, .1, 20, .5, .1),
+    ('mixer_s32', 'jft', 5, 3e-3, .03, None, None, 0.),
+    ('mixer_b32', 'jft', 7, 3e-3, .03, None, None, 0.),
+    ('mixer_l16', 'jft', 14, 1e-3, .03, None, None, 0.),
+    ('mixer_h14', 'jft', 14, 1e-3, .03, None, None, 0.)])
+def test_mixer_has_the_rows_of_its_table(model, data, epochs, peak, decay, magnitude, mixing, drop_path):
+  c = load(f'mixer.py:model={model},data={data}')
+  ops = augmentation(c)
+  assert (c.total_epochs, c.schedule.peak, c.optimizer.weight_decay) == (epochs, peak, decay)
+  assert ops.get('randaugment', {}).get('magnitude') == magnitude
+  assert ops.get('mixup', {}).get('p') == mixing and c.model.drop_path_rate == drop_path
+  assert plan.make(c).rates == pytest.approx((0., peak, 1e-5 * peak), rel=.01, abs=1e-7)
+
+
+def test_bit_follows_the_paper_or_the_code():
+  code, paper = (plan.make(load(f'bit_pretrain.py:data=imagenet21k,variant={variant}'))
+                 for variant in ('code', 'paper'))
+  assert code.rates[1] == paper.rates[1] == pytest.approx(.03 * 16)
+  assert paper.rates[2] == pytest.approx(.48e-3) and code.rates[2] < 1e-8
+  for share, factor in ((29 / 90, 1.), (31 / 90, .1), (59 / 90, .1), (61 / 90, .01), (81 / 90, .001)):
+    assert paper.schedule(round(share * paper.steps)) == pytest.approx(.48 * factor)
+  assert plan.make(load('bit_pretrain.py:data=imagenet1k')).rates[1] == pytest.approx(.1 * 16)
+  jft = plan.make(load('bit_pretrain.py:data=jft,variant=paper,epochs=40'))
+  assert jft.schedule(round(24 / 40 * jft.steps)) == pytest.approx(.0048)
+
+
+@pytest.mark.parametrize('examples, steps, drops, mixes', [
+    (1_000, 500, (200, 300, 400), False), (19_999, 500, (200, 300, 400), False),
+    (20_000, 10_000, (3_000, 6_000, 9_000), True), (499_999, 10_000, (3_000, 6_000, 9_000), True),
+    (500_000, 20_000, (6_000, 12_000, 18_000), True)])
+def test_the_hyper_rule_goes_by_the_number_of_images(examples, steps, drops, mixes):
+  c = load(f'bit_finetune.py:dataset=mine,examples={examples}')
+  assert c.total_steps == steps and ('mixup_cutmix' in augmentation(c)) == mixes
+  rate = schedules.make(**c.schedule, total_steps=steps)
+  for i, drop in enumerate(drops):  # the rate drops one step late, as in the published loop
+    before, after = rate(drop), rate(drop + 1)
+    assert [before, after] == pytest.approx([.003 * .1 ** i, .003 * .1 ** (i + 1)])
+
+
+@pytest.mark.parametrize('dataset, train, test, images', [
+    ('cifar10', 'train[:98%]', 'train[98%:]', 49_000),
+    ('imagenet2012', 'train[:99%]', 'train[99%:]', 1_268_355),
+    ('oxford_iiit_pet', 'train[:90%]', 'train[90%:]', 3_312), ('vtab/dtd', 'train800', 'val200', 800),
+    ('oxford_flowers102,variant=paper', 'train+validation[:80%]', 'validation[80%:]', 1_836)])
+def test_a_rate_is_chosen_on_what_the_paper_holds_out(dataset, train, test, images):
+  c = load(f'vit_finetune.py:dataset={dataset},heldout,real=real.json')
+  assert (c.data.train, c.data.test, c.data.real) == (train, test, '')
+  assert plan.make(c).info.num_train == images
+  whole = load(f'vit_finetune.py:dataset={dataset}')
+  assert whole.data.train != train and 'train' in whole.data.train
+
+
+@pytest.mark.parametrize('task', vtab.TASKS)
+def test_crops_and_flips_do_not_change_the_labels_of_vtab(task):
+  c = load(f'vit_finetune.py:model=vit_h14,dataset=vtab/{task}')
+  structured = vtab.task(task).group == 'structured'
+  assert bool(c.data.augment) != structured and (c.data.crop.name == 'squash') == structured
+  assert tuple(c.data.resolution) == (378, 378) and (c.total_steps, c.schedule.peak) == (2_500, .01)
+
+
+def test_real_labels_come_from_a_file_or_from_tfds():
+  assert load('vit_finetune.py:dataset=imagenet2012,real=r.json').data.real == 'r.json'
+  c = load('vit_finetune.py:dataset=imagenet2012,real=tfds')
+  assert (c.data.source, c.data.real) == ('imagenet2012_real', '')
+  assert [dict(part) for part in c.data.mixture] == [
+      dict(source='imagenet2012', train='train', weight=1.)]
+  assert plan.make(c).info.num_train == 1_281_167
+
+
+def test_averages_are_plain_and_the_head_is_new_as_published():
+  c = load('vit_finetune.py:model=vit_l16,pretrained=jft,dataset=imagenet2012,resolution=512,ema=.9999')
+  assert (c.ema_decay, c.ema_warmup, c.reset_head) == (.9999, False, True)
+  assert c.init_from == 'runs/vit_l16_jft' and c.optimizer.momentum_dtype == 'bfloat16'
+  assert not load('vit_finetune.py:init_from=FILE').reset_head
+  assert load('vit_finetune.py:variant=paper').optimizer.momentum_dtype == 'float32'
+
+
+def test_plain_vit_is_plain():
+  for variant, size in (('code', 384), ('paper', None)):
+    got = plan.make(load(f'vit_plain.py:data=imagenet1k,variant={variant}'))
+    assert (got.model.pool, got.model.position) == ('mean', 'sincos')
+    assert got.model.representation_size == size
+    assert got.steps == round(90 * 1_268_355 / 1_024)
+
+
+def test_deit_ends_where_its_code_does():
+  for variant, decay, lag in (('code', 'deit', 1.), ('paper', 'timm', 0.)):
+    c = load(f'deit.py:data=imagenet1k,variant={variant}')
+    assert (c.optimizer.decay, c.schedule.lag_epochs, c.data.repeats) == (decay, lag, 3)
+  assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing', 'mixup_cutmix']
+
+
+@pytest.mark.parametrize('spec, said', [
+    ('vit_pretrain.py:data=imagenet22k', "unknown data 'imagenet22k'; did you mean 'imagenet21k'"),
+    ('vit_pretrain.py:model=vit_s16,data=jft', "unknown model for data=jft 'vit_s16'"),
+    ('vit_pretrain.py:model=vit_b61', "unknown model 'vit_b61'; did you mean 'vit_b16'"),
+    ('augreg.py:aug=medium', "unknown level of augmentation 'medium'; did you mean 'medium"),
+    ('augreg.py:model=vit_h14', "unknown model without aug=LEVEL 'vit_h14'"),
+    ('deit.py:recipe=diet', "unknown recipe 'diet'; did you mean 'deit'"),
+    ('mixer.py:variant=cod', "unknown variant 'cod'; did you mean 'code'"),
+    ('vit_finetune.py:dataset=vtab/dtb', "unknown VTAB task 'dtb'; did you mean 'dtd'"),
+    ('bit_finetune.py:dataste=cifar10', "unknown config argument 'dataste'; did you mean 'dataset'")])
+def test_mistakes_in_arguments_name_what_is_near(spec, said):
+  with pytest.raises(UserError, match=said):
+    load(spec)
+
+
+@pytest.mark.parametrize('name', ['vit_b16', 'r50_b16', 'r_ti16', 'mixer_b16', 'bit_r50x1', 'resnet50',
+                                  'deit_s16'])
+def test_smoke_leaves_a_small_model_of_the_same_kind(name):
+  c = load('vit_plain.py')
+  with c.unlocked():
+    c.model = recipes.model(name)
+    recipes.smoke(c)
+  fields = dict(c.model)
+  model = models.create_model(**fields)
+  assert isinstance(model, models.variant(name).module)
+  assert flops.multiply_adds(model, (16, 16)) < 2e7
