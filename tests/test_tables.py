@@ -206,6 +206,7 @@ def test_the_command_line_lists_prints_and_gives_commands(capsys, monkeypatch):
   assert 'vit_table5' in listed and '84 runs' in listed
   shown = run_cli(capsys, monkeypatch, 'vit_table2')
   assert shown.count('  quoted') == 11 and shown.count('not measured') == 21
+  assert 'here 304.3' in run_cli(capsys, monkeypatch, 'vit_table1')
   out = run_cli(capsys, monkeypatch, 'vit_table5', '--row=JFT-300M -> CIFAR-10', '--column=ViT-B/16')
   lines = [line for line in out.splitlines() if line.startswith('python')]
   assert len(lines) == 6 and lines[0].endswith('vit_pretrain.py:model=vit_b16,data=jft '

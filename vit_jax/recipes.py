@@ -99,7 +99,7 @@ def smoke(config: ConfigDict) -> None:
     del config.schedule[name]
   if config.schedule.name == 'staircase':
     config.schedule.boundaries = tuple(10 + 5 * i for i in range(len(config.schedule.factors)))
-  config.schedule.warmup_steps = 5
+  config.schedule.warmup_steps = 2
   config.schedule.peak = min(config.schedule.peak, .03 if config.optimizer.name == 'sgd' else 1e-3)
   config.log.every = 10
   config.evaluate.every = config.checkpoint.every = 15

@@ -1,6 +1,7 @@
 """Lists published tables, prints one, gives a row's commands, shows measured beside published."""
 
 import argparse
+import functools
 
 from vit_jax import errors, tables
 from vit_jax.config import to_dict
@@ -38,18 +39,24 @@ def text(published) -> str:
     return '-'
   if isinstance(published, tuple):
     return '{} ± {}'.format(*published)
-  return {True: 'yes', False: 'no'}.get(published, str(published)) if isinstance(
-      published, bool) else str(published)
+  if isinstance(published, bool):
+    return 'yes' if published else 'no'
+  return str(published)
 
 
 def status(row: tables.Row, found) -> str:
-  """Returns what stands beside a published value."""
+  """Returns what stands beside a published value.
+
+  Args:
+    row: of the table.
+    found: what was measured, see `runs.measured`, or what the config implies; None for neither.
+  """
   if row.quoted:
     return 'quoted'
   if row.waits:
     return f'waits for {row.waits}'
   if row.fact:
-    return 'follows from the config'
+    return f'here {found:.4g}' if isinstance(found, float) else f'here {text(found)}'
   if not row.configs:
     return ''
   if not row.measure:
@@ -69,6 +76,12 @@ def selected(table: tables.Table, row: str | None, column: str | None) -> list[t
   return [r for r in table.rows if row in (None, r.row) and column in (None, r.column)]
 
 
+@functools.cache
+def planned(spec: str, configs: str) -> plan.Plan:
+  """Returns the plan of a config; many cells share one."""
+  return plan.make(plan.load(spec, configs))
+
+
 def show(cells: list[tables.Row], folder: str | None, configs: str) -> list[str]:
   """Returns a line for each cell: published, and measured in the runs of a folder."""
   found, keys = {}, {}
@@ -79,9 +92,11 @@ def show(cells: list[tables.Row], folder: str | None, configs: str) -> list[str]
   width = [max(len(getattr(r, name)) for r in cells) for name in ('row', 'column')]
   out = []
   for r in cells:
-    measured = runs.measured(r, found, keys) if r.runs and folder else None
+    beside = runs.measured(r, found, keys) if r.runs and folder else None
+    if r.fact:
+      beside = plan.facts(planned(r.configs[0][0], configs))[r.fact]
     out.append(f'{r.row:{width[0]}}  {r.column:{width[1]}}  {text(r.published):>14}  '
-               f'{status(r, measured)}'.rstrip())
+               f'{status(r, beside)}'.rstrip())
   return out
 
 
@@ -91,7 +106,7 @@ def recipe(row: tables.Row, configs: str) -> list[str]:
   for group in row.configs:
     for i, spec in enumerate(group):
       out += ['# or, the better of both:'] * (i > 0)
-      out += [f'# {line}' for line in plan.make(plan.load(spec, configs)).lines()]
+      out += [f'# {line}' for line in planned(spec, configs).lines()]
       out += commands.lines(spec, configs)
   return [line for i, line in enumerate(out)  # what several runs start from is made once
           if line.startswith('#') or line not in out[:i]]

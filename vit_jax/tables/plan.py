@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -30,7 +31,7 @@ class Plan:
     schedule: step -> learning rate.
   """
   config: config_lib.ConfigDict
-  model: object
+  model: nn.Module
   info: Info
   parameters: int
   grid: tuple[int, int] | None
@@ -45,18 +46,12 @@ class Plan:
   @property
   def rates(self) -> tuple[float, float, float]:
     """Learning rates of the first update, the highest one, and that of the last."""
-    rates = np.asarray(jax.vmap(self.schedule)(np.linspace(0, self.steps - 1, 4001).round()))
-    return float(rates[0]), float(max(rates.max(), self.schedule(self._warmup))), float(rates[-1])
-
-  @property
-  def _warmup(self) -> int:
-    epochs = self.config.schedule.get('warmup_epochs', 0.)
-    return self.config.schedule.get('warmup_steps', 0) or round(epochs * self.steps_per_epoch)
-
-  @property
-  def steps_per_epoch(self) -> float:
-    """Updates in a pass over the training images."""
-    return self.info.num_train / self.config.data.batch_size
+    schedule = self.config.schedule
+    warmup = schedule.get('warmup_steps', 0) or round(
+        schedule.get('warmup_epochs', 0.) * self.info.num_train / self.config.data.batch_size)
+    steps = [*np.linspace(0, self.steps - 1, 1_000).round(), warmup]
+    rates = np.asarray(jax.vmap(self.schedule)(np.asarray(steps)))
+    return float(rates[0]), float(rates.max()), float(rates[-2])
 
   def lines(self) -> list[str]:
     """Returns the plan in words."""
@@ -121,7 +116,7 @@ def _grid(model, info: Info) -> tuple[int, int] | None:
 
 
 def facts(plan: Plan) -> dict[str, object]:
-  """Returns what a plan implies, by the words of the tables that print such things."""
+  """Returns what the plan of a ViT implies, by the words of the tables that print such things."""
   c, model = plan.config, plan.model
   ops = {op['name']: op for op in c.data.augment}
   auto, mix = ops.get('randaugment'), ops.get('mixup_cutmix', {})
