@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from vit_jax import flops, models, recipes, schedules
 from vit_jax.errors import UserError
 from vit_jax.evaluation import vtab
-from vit_jax.tables import plan
+from vit_jax.tables import commands, plan
 
 CONFIGS = os.path.join(ROOT, 'configs')
 
@@ -19,6 +19,41 @@ def load(spec):
 
 def augmentation(config) -> dict:
   return {op['name']: {k: v for k, v in op.items() if k != 'name'} for op in config.data.augment}
+
+
+# The ViT paper's table 3: epochs and peak on JFT-300M; epochs, peak, schedule, weight decay, dropout, clip.
+JFT = dict(vit_b16=(7, 8e-4), vit_b32=(7, 8e-4), vit_l32=(7, 6e-4), vit_l16=(14, 4e-4), vit_h14=(14, 3e-4),
+           bit_r50x1=(7, 1e-3), bit_r101x1=(7, 8e-4), bit_r152x2=(7, 6e-4), r50_b16=(7, 8e-4),
+           r50_b32=(7, 8e-4), r50_l32=(7, 2e-4), r50_l16=(14, 4e-4))
+TABLE3 = [(model, 'jft', *row, 'linear', .1, 0., 0.) for model, row in JFT.items()] + [
+    ('vit_b16', 'imagenet21k', 90, 1e-3, 'linear', .03, .1, 0.),
+    ('vit_l32', 'imagenet21k', 90, 1e-3, 'linear', .03, .1, 0.),
+    ('vit_b32', 'imagenet1k', 300, 3e-3, 'cosine', .3, .1, 1.)]
+
+
+@pytest.mark.parametrize('model, data, epochs, peak, decay, weight_decay, dropout, clip', TABLE3)
+def test_vit_pretraining_has_the_rows_of_its_table(
+    model, data, epochs, peak, decay, weight_decay, dropout, clip):
+  c = load(f'vit_pretrain.py:model={model},data={data}')
+  assert (c.total_epochs, c.schedule.peak, c.schedule.name) == (epochs, peak, decay)
+  assert (c.optimizer.weight_decay, c.optimizer.clip_norm) == (weight_decay, clip)
+  assert c.model.get('dropout_rate', 0.) == dropout  # a ResNet has none
+  assert (c.data.batch_size, c.schedule.warmup_steps) == (4096, 10_000)
+  paper = load(f'vit_pretrain.py:model={model},data={data},variant=paper')
+  assert (c.schedule.get('end'), paper.schedule.get('end')) == (
+      (1e-5, 0.) if decay == 'linear' else (None, None))
+
+
+@pytest.mark.parametrize('model, dataset, rates', [
+    ('vit_b16', 'cifar10', (.001, .003, .01, .03)), ('vit_l16', 'cifar100', (.001, .003, .01, .03)),
+    ('vit_b16', 'oxford_iiit_pet', (.001, .003, .01, .03)),
+    ('vit_b16', 'oxford_flowers102', (.001, .003, .01, .03)),
+    ('vit_h14', 'imagenet2012', (.003, .01, .03)), ('bit_r50x1', 'imagenet2012', (.003, .01, .03, .06)),
+    ('r50_b16', 'imagenet2012', (.003, .01, .03, .06)), ('bit_r50x1', 'cifar10', (.001, .003, .01, .03)),
+    ('mixer_b16', 'cifar10', (.003, .01, .03, .06)), ('vit_b16', 'vtab/dtd', (.01,))])
+def test_the_rates_to_try_are_those_of_table_4(model, dataset, rates):
+  found = commands.rates(f'vit_finetune.py:model={model},dataset={dataset}', CONFIGS)
+  assert found == rates
 
 
 # AugReg's levels: p of mixup, magnitude of RandAugment (big_vision, configs/vit_i1k.py).

@@ -33,6 +33,12 @@ def upstream(spec: str) -> str | None:
   return f'vit_pretrain.py:model={given["model"]},data={given["pretrained"]}'
 
 
+def rates(spec: str, folder: str) -> tuple[float, ...]:
+  """Returns the learning rates that the paper tries, as `sweep` of the recipe says; () for none."""
+  sweep = runpy.run_path(os.path.join(folder, spec.partition(':')[0])).get('sweep')
+  return sweep(spec.partition(':')[2]) if sweep else ()
+
+
 def lines(spec: str, folder: str) -> list[str]:
   """Returns the commands of one config: what it starts from, the choice of its rate, the run itself.
 
@@ -43,10 +49,9 @@ def lines(spec: str, folder: str) -> list[str]:
   config, path = plan.load(spec, folder), os.path.join(folder, spec)
   out = lines(upstream(spec), folder) if upstream(spec) else []
   place = workdir(spec, config)
-  sweep = runpy.run_path(path.partition(':')[0]).get('sweep')
-  rates = sweep(spec.partition(':')[2]) if sweep else ()
-  if len(rates) > 1:
-    out += [_main(f'{path},heldout,lr={rate}', f'{place}_heldout_{rate}') for rate in rates]
+  tried = rates(spec, folder)
+  if len(tried) > 1:
+    out += [_main(f'{path},heldout,lr={rate}', f'{place}_heldout_{rate}') for rate in tried]
     out.append('# then, with the best of these rates on the part held out:')
     path += ',lr=BEST'
   return [*out, _main(path, place)]
