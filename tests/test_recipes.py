@@ -21,10 +21,11 @@ def augmentation(config) -> dict:
   return {op['name']: {k: v for k, v in op.items() if k != 'name'} for op in config.data.augment}
 
 
-# The ViT paper's table 3: epochs and peak on JFT-300M; epochs, peak, schedule, weight decay, dropout, clip.
-JFT = dict(vit_b16=(7, 8e-4), vit_b32=(7, 8e-4), vit_l32=(7, 6e-4), vit_l16=(14, 4e-4), vit_h14=(14, 3e-4),
-           bit_r50x1=(7, 1e-3), bit_r101x1=(7, 8e-4), bit_r152x2=(7, 6e-4), r50_b16=(7, 8e-4),
-           r50_b32=(7, 8e-4), r50_l32=(7, 2e-4), r50_l16=(14, 4e-4))
+# The ViT paper's table 3. On JFT-300M: epochs and peak.
+JFT = dict(
+    vit_b16=(7, 8e-4), vit_b32=(7, 8e-4), vit_l32=(7, 6e-4), vit_l16=(14, 4e-4), vit_h14=(14, 3e-4),
+    bit_r50x1=(7, 1e-3), bit_r101x1=(7, 8e-4), bit_r152x2=(7, 6e-4), r50_b16=(7, 8e-4),
+    r50_b32=(7, 8e-4), r50_l32=(7, 2e-4), r50_l16=(14, 4e-4))
 TABLE3 = [(model, 'jft', *row, 'linear', .1, 0., 0.) for model, row in JFT.items()] + [
     ('vit_b16', 'imagenet21k', 90, 1e-3, 'linear', .03, .1, 0.),
     ('vit_l32', 'imagenet21k', 90, 1e-3, 'linear', .03, .1, 0.),
