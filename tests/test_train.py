@@ -175,6 +175,18 @@ def test_two_processes_give_the_losses_of_one(mesh, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_see_the_pixels_of_one_however_augmented(tmp_path):
+  ops = ("[{'name': 'flip'}, {'name': 'randaugment', 'flavor': 'pil', 'layers': 1}, "
+         "{'name': 'random_erasing', 'probability': .5}, {'name': 'mixup_cutmix'}]")
+  arguments = 'steps=3,channels=3'
+  train.train(tiny(arguments, **{'data.augment': ops, 'mesh.data': 1}), str(tmp_path / 'one'))
+  processes = start_two(tmp_path / 'two', arguments, f'--config.data.augment={ops}')
+  outputs = [p.communicate()[0] for p in processes]
+  assert [p.returncode for p in processes] == [0, 0], outputs
+  assert_same_losses(losses(tmp_path / 'one'), losses(tmp_path / 'two'))
+
+
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
   processes = start_two(tmp_path, 'steps=4000', '--config.checkpoint.every=0')
   wait_for_step(tmp_path, 5, processes[0])
