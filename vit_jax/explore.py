@@ -57,7 +57,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
   sections = curves(workdir) + filters(classifier) + positions(classifier, config)
   if pictures:
     sections += attention(classifier, np.stack(pictures), names)
-  if split:
+  if split and not classifier.info.multi_label:  # of several labels there is no confusion
     sections += mistakes(classifier, split)
   path = out or os.path.join(checkpoint if os.path.exists(os.path.join(
       checkpoint, 'config.json')) else workdir, 'explore.html')

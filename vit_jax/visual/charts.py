@@ -64,11 +64,11 @@ def draw_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
   panels = {}
   for name, series in metrics.items():
     line, _, what = name.rpartition('/')
-    if what in ('loss', 'accuracy', 'learning_rate'):
+    if what in ('loss', 'accuracy', 'precision_at_1', 'learning_rate'):
       panels.setdefault(what, {})[line] = series
   if not panels:
     raise UserError('the run has logged no loss, accuracy or learning rate yet.')
-  order = [what for what in ('loss', 'accuracy', 'learning_rate') if what in panels]
+  order = [what for what in ('loss', 'accuracy', 'precision_at_1', 'learning_rate') if what in panels]
   heights = [1. if what == 'learning_rate' else 2.6 for what in order]
   figure = style.new_figure(6.4, sum(heights) + .5)
   rows = figure.subplots(len(order), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
