@@ -149,13 +149,13 @@ def test_missing_and_changed_shards_are_told(tmp_path):
   content = open(shard, 'rb').read()
   with records.writer(shard, 'tfrecord') as put:
     put(records.write_example(dict(image=[encoded(0)], label=[0])))
-  with pytest.raises(UserError, match='00001-of-00003 holds 1 records, not the 4 of dataset_info.json'):
+  with pytest.raises(UserError, match='00001-of-00003 holds 1 records, not the 4 that are written'):
     drawn(source('shapes', tmp_path).split('train'))
   open(shard, 'wb').write(content[:-5])
   with pytest.raises(UserError, match='00001-of-00003 is truncated'):
     drawn(source('shapes', tmp_path).split('train'))
   os.remove(shard)
-  with pytest.raises(UserError, match='00001-of-00003 is missing; prepare the data set again'):
+  with pytest.raises(UserError, match='00001-of-00003 is missing; write it again'):
     source('shapes', tmp_path).split('train')
 
 

@@ -86,20 +86,20 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
   if check:
     _check(found)
   os.makedirs(target, exist_ok=True)
-  progress = Progress(sum(map(len, found.values())))
+  progress, lengths = Progress(sum(map(len, found.values()))), {}
   for name, split in found.items():
     order = np.random.default_rng(0).permutation(len(split))
     for i, part in enumerate(np.array_split(order, shards)):
-      path = os.path.join(target, f'{name}-{i:05d}-of-{shards:05d}.{file_format}')
-      with records.writer(path, file_format) as write:
+      file = f'{name}-{i:05d}-of-{shards:05d}.{file_format}'
+      lengths[file] = len(part)
+      with records.writer(os.path.join(target, file), file_format) as write:
         for index in part:
           example = split.read(int(index))
           write(records.write_example(dict(
               image=[example.content], label=list(example.labels),
               name=[os.path.relpath(example.name, source).encode()])))
           progress.add()
-  manifest = dict(classes=folder.classes, splits={n: dict(examples=len(s), shards=shards)
-                                                  for n, s in found.items()})
+  manifest = dict(classes=folder.classes, lengths=lengths)
   with open(os.path.join(target, MANIFEST), 'w') as file:
     json.dump(manifest, file, indent=1)
   return manifest
@@ -128,9 +128,8 @@ def main() -> None:
   flags = parser().parse_args()
   manifest = convert(flags.source, flags.target, shards=flags.shards, splits=flags.splits,
                      train=flags.train, file_format=flags.format, check=flags.check)
-  for name, split in manifest['splits'].items():
-    print(f'{name}: {split["examples"]:,} images in {split["shards"]} shards')
-  print(f'wrote {flags.target}; train with --config.data.source={flags.target}')
+  print(f'wrote {sum(manifest["lengths"].values()):,} images in {len(manifest["lengths"])} shards')
+  print(f'train with --config.data.source={flags.target}')
 
 
 if __name__ == '__main__':

@@ -50,25 +50,28 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
   return figure
 
 
+PANELS = ('loss', 'accuracy', 'precision_at_1', 'learning_rate')
+
+
 def draw_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
   """Loss, accuracy and, small, the learning rate over the steps of a run.
 
   Args:
     metrics: `(steps, values)` by name, see `curves.read_metrics`. The part before the last slash
-      names the line (`train`, `test`), the part after it the panel: `loss`, `accuracy`,
-      `learning_rate`; other names are not drawn.
+      names the line (`train`, `test`), the part after it the panel, one of `PANELS`;
+      other names are not drawn.
 
   Raises:
-    UserError: none of the three has been logged yet.
+    UserError: none of them has been logged yet.
   """
   panels = {}
   for name, series in metrics.items():
     line, _, what = name.rpartition('/')
-    if what in ('loss', 'accuracy', 'precision_at_1', 'learning_rate'):
+    if what in PANELS:
       panels.setdefault(what, {})[line] = series
   if not panels:
     raise UserError('the run has logged no loss, accuracy or learning rate yet.')
-  order = [what for what in ('loss', 'accuracy', 'precision_at_1', 'learning_rate') if what in panels]
+  order = [what for what in PANELS if what in panels]
   heights = [1. if what == 'learning_rate' else 2.6 for what in order]
   figure = style.new_figure(6.4, sum(heights) + .5)
   rows = figure.subplots(len(order), sharex=True, squeeze=False, height_ratios=heights)[:, 0]

@@ -97,7 +97,8 @@ def draw_batch(images: Images, captions: Sequence[Sequence[str]], columns: int =
   for index, (image, lines) in enumerate(zip(images, captions)):
     style.picture(_axes(figure, cells(index), 0, SIDE), image)
     for number, line in enumerate(lines[:2]):
-      _caption(figure, cells(index), number, style.shorten(line, 22), style.MUTED if number else style.INK)
+      _caption(figure, cells(index), number, style.shorten(line, 22),
+               style.MUTED if number else style.INK)
   return figure
 
 

@@ -173,6 +173,7 @@ class Shards:
     self.name, self.channels, self.max_labels = root, channels or 3, max_labels
     self.files = record_files(root)
     self.classes = class_names(root, classes)
+    self._lengths = manifest(root).get('lengths', {})
     self._decoder = Decoder(len(self.classes), max_labels=max_labels, **dict(features))
 
   def split(self, name: str) -> Split:
@@ -183,14 +184,20 @@ class Shards:
     """
     parts, shards, lengths, ranges = parse_split(name), [], [], []
     for part in parts:
-      new = [records.open_shard(os.path.join(self.name, f), file_format(f))
-             for f in self._files_of(part)]
+      new = [self._open(file) for file in self._files_of(part)]
       new_lengths = [len(shard) for shard in new]
       start, stop = part.bounds(sum(new_lengths))
       ranges.append((start + sum(lengths), stop + sum(lengths)))
       shards += new
       lengths += new_lengths
     return shard_split(shards, lengths, ranges, resolved(self._decoder, shards))
+
+  def _open(self, file: str):
+    """Returns a shard; its headers are walked now, unless the manifest tells its length."""
+    path = os.path.join(self.name, file)
+    length = self._lengths.get(file)
+    return (records.open_shard(path, file_format(file)) if length is None else
+            Known(path, file_format(file), length))
 
   def _files_of(self, part: Part) -> list[str]:
     """Returns the files of a whole split; UserError when one is missing."""
@@ -209,18 +216,43 @@ class Shards:
     return found
 
 
+class Known:
+  """A shard whose number of records is known before it is opened."""
+
+  def __init__(self, path: str, file_format: str, length: int):
+    self.path = path
+    self._shard, self._length, self._checked = records.open_shard(path, file_format), length, False
+    if '://' not in path and not os.path.exists(path):
+      raise UserError(f'the shard {path} is missing; write it again')
+
+  def __len__(self) -> int:
+    return self._length
+
+  def name(self, index: int) -> str:
+    return self._shard.name(index)
+
+  def __getitem__(self, index: int) -> bytes:
+    if not self._checked and len(self._shard) != self._length:
+      raise UserError(f'the shard {self.path} holds {len(self._shard)} records, not the {self._length} '
+                      'that are written beside it; write it again')
+    self._checked = True
+    return self._shard[index]
+
+
 def resolved(decoder: Decoder, shards: Sequence) -> Decoder:
   """Returns the decoder with the features of the first record that can be read."""
+  reason = None
   for shard in shards:
-    for i in range(min(len(shard), 10)):
+    for i in range(min(len(shard), 10)):  # none is empty
       try:
         content = shard[i]
-      except UserError:
+      except UserError as error:
+        reason = error
         continue  # a damaged record: told, or skipped, when its turn comes
       decoder = decoder.resolve(content, shard.name(i))
       decoder(content, lambda: shard.name(i))  # noqa: B023 - called at once
       return decoder
-  raise UserError(f'no record of {shards[0].path} can be read; write the shards again')
+  raise reason
 
 
 def file_format(file: str) -> str:
@@ -253,13 +285,31 @@ def class_names(root: str, classes: str) -> tuple[str, ...]:
   """
   if classes.isdigit():
     return tuple(str(i) for i in range(int(classes)))
-  try:
-    if classes:
+  if classes:
+    try:
       with open(classes) as file:
         return tuple(line.strip() for line in file if line.strip())
-    with open(os.path.join(root, MANIFEST)) as file:
-      return tuple(json.load(file)['classes'])
-  except (OSError, ValueError, KeyError) as error:
-    what = f'data.classes={classes!r}' if classes else f'{os.path.join(root, MANIFEST)}'
-    raise UserError(f'the classes of {root} are not known ({what}: {error}); set data.classes to their '
-                    'number, or to a file with one name a line') from None
+    except (OSError, ValueError) as error:
+      raise UserError(f'data.classes={classes!r} is neither a number nor a file that can be read: '
+                      f'{error}') from None
+  found = manifest(root).get('classes')
+  if not found:
+    raise UserError(f'the classes of {root} are not known, for it holds no {MANIFEST} that names them; '
+                    'set data.classes to their number, or to a file with one name a line')
+  return tuple(found)
+
+
+def manifest(root: str) -> dict:
+  """Returns what `shards.json` says: `classes`, and `lengths` of the files; {} where there is none.
+
+  Raises:
+    UserError: when it is damaged.
+  """
+  path = os.path.join(root, MANIFEST)
+  try:
+    with open(path) as file:
+      return dict(json.load(file))
+  except FileNotFoundError:
+    return {}
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f'{path} is damaged ({error}); write the shards again') from None

@@ -6,7 +6,7 @@ import os
 
 from vit_jax.data import records
 from vit_jax.data.sources.base import Split, parse_split
-from vit_jax.data.sources.shards import Decoder, resolved, shard_split
+from vit_jax.data.sources.shards import Decoder, Known, resolved, shard_split
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation import vtab
 
@@ -124,29 +124,6 @@ def record_split(info, source: str, name: str, decoder: Decoder) -> Split:
                for path, count in zip(split.filepaths, split.shard_lengths)]
     lengths += split.shard_lengths
   return shard_split(shards, lengths, ranges, resolved(decoder, shards))
-
-
-class Known:
-  """A shard whose number of records is known before it is opened."""
-
-  def __init__(self, path: str, file_format: str, length: int):
-    self.path = path
-    self._shard, self._length, self._checked = records.open_shard(path, file_format), length, False
-    if '://' not in path and not os.path.exists(path):
-      raise UserError(f'the shard {path} is missing; prepare the data set again')
-
-  def __len__(self) -> int:
-    return self._length
-
-  def name(self, index: int) -> str:
-    return self._shard.name(index)
-
-  def __getitem__(self, index: int) -> bytes:
-    if not self._checked and len(self._shard) != self._length:
-      raise UserError(f'the shard {self.path} holds {len(self._shard)} records, not the {self._length} '
-                      'of dataset_info.json; prepare the data set again')
-    self._checked = True
-    return self._shard[index]
 
 
 def open_builder(name: str, data_dir: str):
