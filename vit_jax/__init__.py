@@ -3,6 +3,7 @@
     model = vit_jax.create_model('vit_b16', num_classes=10)
     model, params, info = vit_jax.load('runs/quickstart')
     vit_jax.list_models('vit_*')
+    vit_jax.list_pretrained('*b16*')
 
 The names are imported when they are used, so that `import vit_jax` costs nothing.
 """
@@ -12,7 +13,7 @@ import importlib
 __version__ = '0.1.0'
 
 _HOME = dict(list_models='vit_jax.models', create_model='vit_jax.models', load='vit_jax.weights.loading',
-             UserError='vit_jax.errors')
+             list_pretrained='vit_jax.pretrained', UserError='vit_jax.errors')
 
 __all__ = sorted(_HOME)
 

@@ -61,10 +61,14 @@ class Classifier:
 
   @classmethod
   def load(cls, checkpoint: str, model: str | None = None) -> 'Classifier':
-    """Loads a run, or a published file with the model's name; UserError as `weights.load`."""
-    if model:
-      return cls(weights.load(model, checkpoint, verbose=False))
-    loaded = weights.load(checkpoint, verbose=False)
+    """Loads a run, a published file with the model's name, or a published checkpoint by its name.
+
+    Raises:
+      UserError: as `weights.load`.
+    """
+    loaded = weights.load(*filter(None, (model, checkpoint)), verbose=False)
+    if model or not os.path.isdir(checkpoint):
+      return cls(loaded)
     workdir, _ = find(checkpoint)
     return cls(loaded, weights.run_config(workdir)['task'].get('loss', 'softmax'))
 

@@ -3,6 +3,7 @@
     python -m vit_jax.predict runs/quickstart photo.jpg folder_of_photos
     python -m vit_jax.predict runs/quickstart folder --json --out=predictions.png
     python -m vit_jax.predict ViT-B_16.npz photo.jpg --model=vit_b16
+    python -m vit_jax.predict vit_b16.augreg_imagenet21k_imagenet1k_384 photo.jpg
 """
 
 import argparse
@@ -20,9 +21,10 @@ def parser() -> argparse.ArgumentParser:
   """Returns the flags of this command line."""
   flags = argparse.ArgumentParser(prog='python -m vit_jax.predict', description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, or an .npz file')
+  flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, a published file, '
+                     'or a name that `python -m vit_jax.pretrained` lists')
   flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
-  flags.add_argument('--model', help='name of the model that an .npz file belongs to')
+  flags.add_argument('--model', help='name of the model that a published file belongs to')
   flags.add_argument('--top', type=int, default=5, help='classes to show (default 5)')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
   flags.add_argument('--out', metavar='FILE', help='draw the images with their predictions')

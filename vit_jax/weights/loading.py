@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import checkpoint, models, trees
+from vit_jax import checkpoint, models, pretrained, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.vit import ViT
@@ -60,12 +60,13 @@ def read(path: str, num_heads: int | None = None) -> Source:
   """Reads the weights of a run (workdir or one of its checkpoints) or of a published file.
 
   Args:
-    path: of the run or file.
+    path: of the run or file, an address, or the name of a published checkpoint.
     num_heads: of the attention; files that pack the heads into one axis do not tell.
 
   Raises:
     UserError: when it is neither, or damaged.
   """
+  path = pretrained.resolve(path)
   if os.path.isdir(path):
     workdir, folder = checkpoint.find(path)
     flat = trees.unstack(checkpoint.read_params(folder))
@@ -136,8 +137,9 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   """Returns a model with its parameters.
 
   Args:
-    name: workdir of a run (or a checkpoint in it), or a model's name with `path`.
-    path: a published file, or the workdir of a run, when `name` is a model's name.
+    name: workdir of a run (or a checkpoint in it), a name of `vit_jax.list_pretrained()`, or a model's
+      name with `path`.
+    path: a published file, its name or address, or the workdir of a run, when `name` is a model's name.
     image_size: pixels, a number or (height, width); the position table is resampled to it.
     num_classes: another number of classes; the head then starts anew.
     channels: of the images; the patch kernel is adapted.
@@ -160,12 +162,16 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   if path is None and name.endswith(containers.SUFFIXES):
     raise UserError(f"say which model {name} belongs to: vit_jax.load('vit_b16', {name!r})")
   size = (image_size,) * 2 if isinstance(image_size, int) else image_size and tuple(image_size)
+  published = pretrained.find(path or name)
+  if published:
+    name, path = name if path else published.model, path or name
+    size = size or published.image_size
   if num_classes is not None:
     overrides['num_classes'] = num_classes
   if os.path.isdir(path or name):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
-    source, model, info = _from_file(name, path or name, size, overrides)
+    source, model, info = _from_file(name, path or name, size, overrides, published)
   size, channels = size or info.image_size, channels or info.channels
   shapes = variable_shapes(model, size, channels)
   flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
@@ -190,8 +196,8 @@ def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.
   return read(path), models.create_model(name, **{'num_classes': info.num_classes, **overrides}), info
 
 
-def _from_file(name: str, path: str, size: tuple[int, int] | None, overrides: dict
-               ) -> tuple[Source, nn.Module, Info]:
+def _from_file(name: str, path: str, size: tuple[int, int] | None, overrides: dict,
+               published: pretrained.Pretrained | None) -> tuple[Source, nn.Module, Info]:
   """Returns the weights of a published file, the model of that name as the file shows it, and facts."""
   model = models.create_model(name, **overrides)
   source = read(path, getattr(model, 'num_heads', None))
@@ -203,7 +209,7 @@ def _from_file(name: str, path: str, size: tuple[int, int] | None, overrides: di
       raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
                       'to'.format(path, *kernel, name, *model.kernel))
   model = models.create_model(name, **{**_fields(model, source, grid), **overrides})
-  return source._replace(grid=grid), model, _published_info(name, model, source.flat, grid)
+  return source._replace(grid=grid), model, _published_info(name, model, source.flat, grid, published)
 
 
 def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
@@ -251,13 +257,14 @@ def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:
               layer_scale=(model.layer_scale or 1e-4) if scaled else None)
 
 
-def _published_info(name: str, model: nn.Module, flat: trees.Flat, grid: Grid | None) -> Info:
+def _published_info(name: str, model: nn.Module, flat: trees.Flat, grid: Grid | None,
+                    published: pretrained.Pretrained | None) -> Info:
   """Returns the facts that a published file implies: its size, channels and preprocessing."""
   found, head = models.variant(name), flat.get('head/bias', np.zeros(0))
   first = image_kernel(flat)
   size = found.image_size if grid is None else tuple(
       n * p for n, p in zip(grid.size, model.patch, strict=True))
-  rule = found.preprocessing
+  rule = (published or found).preprocessing
   crop = dict(name=rule.crop, **(dict(ratio=rule.crop_ratio) if rule.crop == 'center' else {}))
   return Info(source='', classes=tuple(str(i) for i in range(head.shape[0])),
               channels=flat[first].shape[2] if first else 3, image_size=size, mean=rule.mean,

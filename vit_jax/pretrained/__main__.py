@@ -1,0 +1,62 @@
+"""Lists published checkpoints, shows one, or downloads them.
+
+    python -m vit_jax.pretrained
+    python -m vit_jax.pretrained '*b16*'
+    python -m vit_jax.pretrained vit_b16.augreg_imagenet21k --fetch
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+
+from vit_jax import errors, pretrained
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(prog='python -m vit_jax.pretrained', description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('pattern', nargs='?', default='*', help='a name, or a shell pattern of names')
+  flags.add_argument('--fetch', action='store_true', help='download what fits into the cache')
+  return flags
+
+
+def table(found: Mapping[str, pretrained.Pretrained]) -> str:
+  """Returns the checkpoints as a table, one line each."""
+  width = max(map(len, found))
+  lines = [f'{"name":{width}}  pixels   top-1  trained on']
+  for name, known in found.items():
+    accuracy = '' if known.accuracy is None else f'{known.accuracy:.2f}'
+    lines.append(f'{name:{width}}  {known.image_size[0]:6}  {accuracy:>6}  {known.data}')
+  return '\n'.join(lines)
+
+
+def facts(name: str, known: pretrained.Pretrained) -> str:
+  """Returns all that is known of one checkpoint."""
+  rule, path = known.preprocessing, pretrained.cache_path(known.url)
+  of = f' of {rule.crop_ratio:.3f}' if rule.crop == 'center' else ''
+  accuracy = 'none found' if known.accuracy is None else f'{known.accuracy} % ({known.accuracy_source})'
+  return '\n'.join(f'{key:12}  {value}' for key, value in {
+      'name': name, 'model': known.model, 'trained on': f'{known.data}; {known.num_classes:,} classes',
+      'image size': '{}x{}'.format(*known.image_size),
+      'evaluation': f'{rule.crop}{of}, {rule.interpolation}, mean {rule.mean}, std {rule.std}',
+      'top-1': accuracy, 'licence': known.licence, 'address': known.url,
+      'SHA-256': known.sha256 or 'not published',
+      'file': path + ('' if os.path.exists(path) else ' (not there yet)')}.items())
+
+
+def main() -> None:
+  """Runs the command line."""
+  flags = parser().parse_args()
+  found = pretrained.list_pretrained(flags.pattern)
+  if not found:
+    raise errors.unknown('published checkpoint', flags.pattern, pretrained.list_pretrained())
+  if flags.fetch:
+    for name in found:
+      print(pretrained.resolve(name))
+  else:
+    print(facts(*next(iter(found.items()))) if len(found) == 1 else table(found))
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('vit_jax.pretrained', main)
