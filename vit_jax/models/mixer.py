@@ -25,16 +25,17 @@ class MixerBlock(nn.Module):
   """One layer: an MLP over the tokens of each channel, then one over the channels of each token."""
   tokens_mlp_dim: int
   channels_mlp_dim: int
+  gelu: str = 'tanh'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_path_rate: float | None, train: bool) -> jax.Array:
     """Maps `[batch, tokens, width]` to the same (section 2, equation 1)."""
     y = nn.LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)
-    y = MlpBlock(self.tokens_mlp_dim, dtype=self.dtype, name='token_mixing')(y).swapaxes(1, 2)
+    y = MlpBlock(self.tokens_mlp_dim, self.gelu, dtype=self.dtype, name='token_mixing')(y).swapaxes(1, 2)
     x = self._residual(x, DropPath()(y, drop_path_rate, train))
     y = nn.LayerNorm(dtype=self.dtype)(x)
-    y = MlpBlock(self.channels_mlp_dim, dtype=self.dtype, name='channel_mixing')(y)
+    y = MlpBlock(self.channels_mlp_dim, self.gelu, dtype=self.dtype, name='channel_mixing')(y)
     return self._residual(x, DropPath()(y, drop_path_rate, train))
 
   def _residual(self, x, branch):
@@ -52,6 +53,7 @@ class Mixer(nn.Module):
     patch_size: pixels, one number or (height, width).
     width, depth, tokens_mlp_dim, channels_mlp_dim: as table 1 of the paper.
     drop_path_rate: of the last layer; rises from 0 in the first.
+    gelu: 'tanh' (Google's) or 'erf' (timm's).
     head_bias: initial bias of the head (big_vision: -6.9 with the sigmoid loss on ImageNet-1k).
     dtype: of the computation; parameters are float32.
   """
@@ -62,6 +64,7 @@ class Mixer(nn.Module):
   tokens_mlp_dim: int = 384
   channels_mlp_dim: int = 3072
   drop_path_rate: float = 0.
+  gelu: str = 'tanh'
   head_bias: float = 0.
   dtype: jnp.dtype = jnp.float32
 
@@ -84,7 +87,8 @@ class Mixer(nn.Module):
     x = sharding.constrain(x.reshape(x.shape[0], -1, self.width))
     rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
     for i in range(self.depth):
-      block = MixerBlock(self.tokens_mlp_dim, self.channels_mlp_dim, self.dtype, name=f'MixerBlock_{i}')
+      block = MixerBlock(self.tokens_mlp_dim, self.channels_mlp_dim, self.gelu, self.dtype,
+                         name=f'MixerBlock_{i}')
       x = block(x, rates[i] if self.drop_path_rate else None, train)
     x = nn.LayerNorm(dtype=self.dtype, name='pre_head_layer_norm')(x)
     if self.num_classes is None:

@@ -35,7 +35,7 @@ SCALING = 'Scaling vision transformers, arXiv:2106.04560, table 2'
 
 POOLS = ('token', 'mean', 'attention', 'none')
 POSITIONS = ('learned', 'sincos', 'none')
-FUSIONS = ('logits', 'softmax')
+FUSIONS = ('logits', 'softmax', 'class', 'distillation')
 # Kernels and biases of the layers, then tokens and head. DeiT's truncation, at 100 deviations, is none.
 _zeros, _normal = nn.initializers.zeros, nn.initializers.normal(stddev=.02)
 INITS = dict(
@@ -181,8 +181,9 @@ class ViT(nn.Module):
       has it (eq. 1); big_vision and DeiT III have none.
     distillation_token: a second token and a second head, `head_dist` (DeiT, arXiv:2012.12877, section
       4): training gives (class logits, distillation logits).
-    fusion: of the two heads otherwise: 'logits', their mean (DeiT's code), or 'softmax', the logarithm
-      of the mean of their probabilities (DeiT's section 5.3).
+    fusion: of the two heads otherwise: 'logits', their mean (DeiT's code), 'softmax', the logarithm of
+      the mean of their probabilities (DeiT's section 5.3), or one of them alone, 'class' or
+      'distillation' (DeiT's table 3).
     position: 'learned', 'sincos' or 'none'.
     representation_size: width of the tanh layer before the head; None for no such layer.
     dropout_rate: behind every dense layer but query, key and value, and behind the positions.
@@ -318,6 +319,8 @@ class ViT(nn.Module):
     own, distilled = self._head('head')(x[:, 0]), self._head('head_dist')(x[:, 1])
     if train:
       return own, distilled
+    if self.fusion in ('class', 'distillation'):
+      return own if self.fusion == 'class' else distilled
     if self.fusion == 'logits':
       return (own + distilled) / 2.
     return jnp.logaddexp(jax.nn.log_softmax(own), jax.nn.log_softmax(distilled)) - jnp.log(2.)

@@ -31,8 +31,7 @@ def _finite(array: np.ndarray) -> bool:
   if array.dtype.kind not in 'fV':  # V: bfloat16
     return True
   with np.errstate(all='ignore'):  # the sum is one pass, and finite where all is well
-    return bool(np.isfinite(array.sum(dtype=np.float32)) or np.isfinite(
-        array.astype(np.float64)).all())
+    return bool(np.isfinite(array.sum(dtype=np.float32)) or np.isfinite(array).all())
 
 
 def _reader(path: str):

@@ -49,6 +49,8 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
   """
   check_format(path, to)
   flat = {k: np.asarray(v) for k, v in trees.unstack(flatten(variables)).items()}
+  if to == 'huggingface' and getattr(model, 'fusion', '') == 'class':
+    flat = {k: v for k, v in flat.items() if not k.startswith('head_dist/')}  # theirs has one head too
   theirs = to_theirs(_table(model, to), flat)
   (npz if to == 'npz' else safetensors).write(path, theirs)
   return _notes(model, to)
@@ -56,11 +58,13 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
 
 def _notes(model: nn.Module, to: str) -> list[str]:
   """Returns which arguments the other code base's model needs beside its name."""
-  if not isinstance(model, ViT) or to == 'npz':
+  if not isinstance(model, (ViT, Mixer)) or to == 'npz':
     return []
   hugging, notes = to == 'huggingface', []
   if model.gelu == 'tanh':
-    argument = "hidden_act='gelu_pytorch_tanh'" if hugging else "act_layer='gelu_tanh'"
+    argument = "hidden_act='gelu_pytorch_tanh'" if hugging else (
+        "act_layer='gelu_tanh'" if isinstance(model, ViT) else
+        "act_layer=timm.layers.get_act_layer('gelu_tanh')")
     notes.append(f'the model was trained with the tanh form of GELU: create theirs with {argument}')
   if hugging:
     notes.append(f'create theirs with layer_norm_eps={model.layer_norm_eps}')
@@ -73,14 +77,16 @@ def _table(model: nn.Module, to: str) -> Table:
   if isinstance(model, ViT):
     if to == 'npz':
       return _google(model)
-    deit = huggingface.HUGGINGFACE_DEIT if model.distillation_token else huggingface.HUGGINGFACE
-    tables = dict(timm=timm.TIMM, deit=timm.DEIT, huggingface=deit)
+    root = model.stem_depths == ()
+    tables = dict(timm=timm.TIMM_ROOT if root else timm.TIMM, deit=timm.DEIT,
+                  huggingface=huggingface.table(model))
   elif isinstance(model, ResNet) and model.norm == 'group':
     tables = dict(npz=resnet.BIG_VISION_RESNET)
   elif isinstance(model, ResNet):
     tables = dict(timm=resnet.TORCHVISION, torchvision=resnet.TORCHVISION)
   else:
-    tables = dict(npz={Mixer: MIXER, BiT: resnet.BIT}[type(model)])
+    tables = {Mixer: dict(npz=MIXER, timm=timm.TIMM_MIXER),
+              BiT: dict(npz=resnet.BIT, timm=timm.TIMM_BIT)}[type(model)]
   if to not in tables:
     raise wrong
   return tables[to]

@@ -7,17 +7,17 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.errors import UserError
-from vit_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_DEIT
+from vit_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_BACKBONE, HUGGINGFACE_DEIT
 from vit_jax.weights.mixer import MIXER
 from vit_jax.weights.resnet import BIG_VISION_RESNET, BIT, TORCHVISION
 from vit_jax.weights.table import Table
-from vit_jax.weights.timm import DEIT, TIMM
+from vit_jax.weights.timm import DEIT, TIMM, TIMM_BIT, TIMM_MIXER
 from vit_jax.weights.vit import BIG_VISION, GOOGLE
 
 # The first that a name shows counts: a hybrid has the layers of a ResNet too.
 TABLES: tuple[Table, ...] = (
-    GOOGLE, BIG_VISION, MIXER, BIG_VISION_RESNET, BIT, DEIT, TIMM, TORCHVISION, HUGGINGFACE,
-    HUGGINGFACE_DEIT)
+    GOOGLE, BIG_VISION, MIXER, BIG_VISION_RESNET, BIT, DEIT, TIMM, TIMM_MIXER, TIMM_BIT,
+    TORCHVISION, HUGGINGFACE, HUGGINGFACE_DEIT, HUGGINGFACE_BACKBONE)
 
 # Files that hold more than a model name the parameters below one of these.
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', 'optimizer/target/', 'module.')

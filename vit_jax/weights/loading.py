@@ -238,7 +238,8 @@ def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
 def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:
   """Returns the fields of a model that a published file shows by what it holds."""
   flat = source.flat
-  fields = dict(num_classes=flat['head/kernel'].shape[1] if 'head/kernel' in flat else None)
+  fields = dict(source.table.fields,
+                num_classes=flat['head/kernel'].shape[1] if 'head/kernel' in flat else None)
   if not isinstance(model, ViT):
     return fields
   if 'pre_logits/kernel' in flat:
@@ -251,8 +252,10 @@ def _fields(model: nn.Module, source: Source, grid: Grid | None) -> dict:
     fields['position'] = 'sincos'
   elif grid.tokens:
     fields['class_position'] = bool(grid.positions)
+  if 'dist' in flat and 'head/kernel' in flat and 'head_dist/kernel' not in flat:
+    fields['fusion'] = 'class'  # Hugging Face's DeiT without its teacher
   scaled = 'Transformer/encoderblock_0/gamma_1' in flat
-  return dict(source.table.fields, **fields, norm_pooled='fc_norm/scale' in flat,
+  return dict(fields, norm_pooled='fc_norm/scale' in flat,
               distillation_token='dist' in flat,
               layer_scale=(model.layer_scale or 1e-4) if scaled else None)
 

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from vit_jax.errors import UserError
+from vit_jax.weights import raw
 
 DTYPES = dict(F64='<f8', F32='<f4', F16='<f2', BF16=ml_dtypes.bfloat16, I64='<i8', I32='<i4', I16='<i2',
               I8='i1', U8='u1', BOOL='?')
@@ -22,18 +23,18 @@ def read(path: str) -> dict[str, np.ndarray]:
   """
   try:
     size = os.path.getsize(path)
-    with open(path, 'rb') as file:
+    with open(path, 'rb', buffering=0) as file:
       length = int.from_bytes(file.read(8), 'little')
       if length > size - 8:
         raise ValueError(f'its header declares {length} bytes, the file has {size}')
       header = json.loads(file.read(length))
-    header.pop('__metadata__', None)
-    left = size - 8 - length
-    places = {name: _place(name, entry, left) for name, entry in header.items()}
-    if sum(end - start for start, end, *_ in places.values()) != left:
-      raise ValueError('its arrays are not all of its bytes')
-    return {name: np.fromfile(path, dtype, math.prod(shape), offset=8 + length + start).reshape(shape)
-            for name, (start, _, dtype, shape) in places.items()}
+      header.pop('__metadata__', None)
+      left = size - 8 - length
+      places = {name: _place(name, entry, left) for name, entry in header.items()}
+      if sum(end - start for start, end, *_ in places.values()) != left:
+        raise ValueError('its arrays are not all of its bytes')
+      return {name: raw.read(file, 8 + length + start, end - start).view(dtype).reshape(shape)
+              for name, (start, end, dtype, shape) in places.items()}
   except (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise UserError(f'{path} is not a readable safetensors file ({error}); fetch or copy it again'
                     ) from None

@@ -7,16 +7,13 @@ storages, which lie in members of the zip or behind the pickles.
 import io
 import math
 import mmap
-import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 
 import ml_dtypes
 import numpy as np
 
 from vit_jax.errors import UserError
-from vit_jax.weights import npz, pickles
+from vit_jax.weights import npz, pickles, raw
 from vit_jax.weights.pickles import Storage, Tensor
 
 _DTYPES = dict(Double='<f8', Float='<f4', Half='<f2', BFloat16=ml_dtypes.bfloat16, Long='<i8', Int='<i4',
@@ -33,10 +30,9 @@ def read(path: str) -> dict[str, np.ndarray]:
     UserError: when it is damaged, holds no tensors, or a pickle that asks for more than tensors.
   """
   try:
-    with open(path, 'rb') as file:
-      content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    value, storage = (_read_zip if content[:2] == b'PK' else _read_stream)(path, content)
-    return {name: _view(name, tensor, storage) for name, tensor in _model(value).items()}
+    with open(path, 'rb', buffering=0) as file:
+      value, storage = (_read_zip if file.read(2) == b'PK' else _read_stream)(file)
+      return {name: _view(name, tensor, storage) for name, tensor in _model(value).items()}
   except UserError as error:
     raise UserError(f'{path}: {error}') from None
   except npz.DAMAGED as error:
@@ -68,10 +64,9 @@ def _view(name: str, tensor: Tensor, storage: Callable[[Storage], np.ndarray]) -
   return np.lib.stride_tricks.as_strided(flat[tensor.offset:], tensor.shape, strides, writeable=False)
 
 
-def _read_zip(path: str, content: mmap.mmap):
+def _read_zip(file):
   """Returns the pickled value and a function that gives each storage."""
-  archive = zipfile.ZipFile(path)
-  members = {info.filename: info for info in archive.infolist()}
+  members = raw.members(file)
   pickled = [name for name in members if name.endswith('/data.pkl')]
   if len(pickled) != 1:
     raise UserError('this zip file holds no data.pkl, so PyTorch did not write it')
@@ -80,41 +75,22 @@ def _read_zip(path: str, content: mmap.mmap):
 
   def storage(asked: Storage) -> np.ndarray:
     if asked.key not in found:
-      found[asked.key] = _member(path, content, members[f'{root}data/{asked.key}'])
+      found[asked.key] = raw.member(file, members[f'{root}data/{asked.key}'])
     return _numbers(found[asked.key], asked)
 
-  return pickles.load(io.BytesIO(_member(path, content, members[pickled[0]]).tobytes())), storage
+  return pickles.load(io.BytesIO(raw.member(file, members[pickled[0]]))), storage
 
 
-def _member(path: str, content: mmap.mmap, info: zipfile.ZipInfo) -> np.ndarray:
-  """Returns the bytes of a member, which PyTorch never compresses."""
-  if info.compress_type != zipfile.ZIP_STORED:
-    raise UserError(f'{info.filename} is compressed, which PyTorch never does')
-  at = info.header_offset
-  names = int.from_bytes(content[at + 26:at + 28], 'little')
-  start = at + 30 + names + int.from_bytes(content[at + 28:at + 30], 'little')
-  raw = _bytes(path, content, start, info.file_size)
-  if info.CRC and zlib.crc32(raw) != info.CRC:
-    raise ValueError(f'the checksum of {info.filename} is wrong')
-  return raw
-
-
-def _bytes(path: str, content: mmap.mmap, start: int, size: int) -> np.ndarray:
-  """Returns a part of the file, read and not mapped, so that its memory is freed with its arrays."""
-  if start < 0 or size < 0 or start + size > len(content):
-    raise ValueError('it is cut off')
-  return np.fromfile(path, np.uint8, size, offset=start)
-
-
-def _numbers(raw: np.ndarray, asked: Storage) -> np.ndarray:
+def _numbers(content: np.ndarray, asked: Storage) -> np.ndarray:
   dtype = np.dtype(_DTYPES[asked.kind])
-  if asked.count < 0 or asked.count * dtype.itemsize > raw.size:
-    raise ValueError(f'storage {asked.key} of {asked.count} numbers has {raw.size} bytes')
-  return raw[:asked.count * dtype.itemsize].view(dtype)
+  if asked.count < 0 or asked.count * dtype.itemsize > content.size:
+    raise ValueError(f'storage {asked.key} of {asked.count} numbers has {content.size} bytes')
+  return content[:asked.count * dtype.itemsize].view(dtype)
 
 
-def _read_stream(path: str, content: mmap.mmap):
+def _read_stream(file):
   """Returns the pickled value and a function that gives each storage, of a file before PyTorch 1.6."""
+  content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
   if pickles.load(content) != _MAGIC:
     raise ValueError('no magic number')
   pickles.load(content)  # version of the protocol
@@ -129,9 +105,9 @@ def _read_stream(path: str, content: mmap.mmap):
     if asked is None or asked.count != count:
       raise ValueError(f'storage {key} is not the one that the tensors name')
     size = count * np.dtype(_DTYPES[asked.kind]).itemsize
-    found[str(key)] = _numbers(_bytes(path, content, at + 8, size), asked)
+    found[str(key)] = _numbers(raw.read(file, at + 8, size), asked)
     at += 8 + size
-  if at != os.path.getsize(path):
+  if at != len(content):
     raise ValueError('it does not end behind its last storage')
   return value, lambda asked: found[asked.key]
 
