@@ -53,22 +53,22 @@ class Shuffled:
     order = rng.permutation(len(self._lengths))
     return order, np.concatenate([[0], np.cumsum(self._lengths[order])])
 
-  def _mixed(self, epoch: int, lane: int, window: int, size: int) -> np.ndarray:
-    rng = np.random.default_rng((self._seed, ORDER, epoch, lane, window, self._stream))
-    return rng.permutation(size)
+  def _mixed(self, size: int, epoch: int, *place: int) -> np.ndarray:
+    """Returns a permutation for an epoch, or for a (lane, window) of it."""
+    return np.random.default_rng((self._seed, ORDER, epoch, self._stream, *place)).permutation(size)
 
   def __call__(self, position: int) -> int:
     """Returns the example at a position of the endless stream."""
     epoch, at = divmod(position, self._size)
     if len(self._lengths) == 1:
-      return int(self._mixed(epoch, 0, 0, self._size)[at])
+      return int(self._mixed(self._size, epoch)[at])
     lane, at = at % self._lanes, at // self._lanes
     # Lane l holds the positions l, l + lanes, ... of the epoch.
     share, rest = divmod(self._size, self._lanes)
     begin = share * lane + min(lane, rest)
     window, within = divmod(at, self._window)
     size = min(self._window, share + (lane < rest) - window * self._window)
-    at = begin + window * self._window + int(self._mixed(epoch, lane, window, size)[within])
+    at = begin + window * self._window + int(self._mixed(size, epoch, lane, window)[within])
     order, begins = self._line(epoch)
     place = int(np.searchsorted(begins, at, side='right')) - 1
     return int(self._starts[order[place]]) + at - int(begins[place])
