@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('--batch_size', type=int, default=128)
   flags.add_argument('--lr', type=float, default=.01)
   flags.add_argument('--seeds', type=int, default=3)
+  flags.add_argument('--test', default='test', help="split that is scored, such as 'test[:20%%]'")
   return flags
 
 
@@ -80,8 +81,9 @@ def configure(run: str, path: str, flags, seed: int):
     config.model.update({k: v for k, v in old['model'].items() if k not in own})
     config.schedule.warmup_steps = flags.steps // 6
     config.evaluate.every = config.checkpoint.every = 0
-    for key in ('channels', 'train', 'test', 'data_dir', 'classes'):
+    for key in ('channels', 'train', 'data_dir', 'classes'):
       config.data[key] = old['data'][key]
+    config.data.test = flags.test
   return config
 
 
