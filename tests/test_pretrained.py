@@ -241,7 +241,7 @@ def test_the_list_is_sound():
   for name, known in PRETRAINED.items():
     assert name.startswith(known.model + '.') and known.model in models.MODELS
     assert known.url.startswith('https://') and known.licence and known.num_classes
-    assert known.url.endswith(weights.loading.containers.SUFFIXES)
+    assert known.url.endswith(weights.containers.SUFFIXES)
     assert known.sha256 is None or re.fullmatch('[0-9a-f]{8}|[0-9a-f]{64}', known.sha256), name
     assert (known.accuracy is None) == (known.accuracy_source == '')
     assert known.accuracy is None or 60. < known.accuracy < 95.
@@ -304,7 +304,7 @@ def test_a_name_loads_with_its_own_protocol(monkeypatch, tmp_path, resnet20):
 def test_the_protocol_is_the_checkpoint_s_and_not_the_variant_s():
   second, known = PRETRAINED['resnet50.imagenet1k_v2'], models.variant('resnet50').preprocessing
   assert second.preprocessing.crop_ratio == 224 / 232 != known.crop_ratio
-  info = weights.loading._published_info('resnet50', models.create_model('resnet50'), {}, None, second)
+  info = weights.published._info({}, second.image_size, second.preprocessing)
   assert isinstance(info, Info) and info.eval_crop == dict(name='center', ratio=224 / 232)
 
 

@@ -56,22 +56,26 @@ def base() -> ConfigDict:
   """Returns what every config has, with the defaults that do nothing special.
 
   seed: of everything random. total_steps, total_epochs: length of the run, one of them. init_from:
-  workdir, checkpoint or .npz file to start from. reset_head: start the head anew even where it
-  would fit. accumulate: parts in which a batch is computed. ema_decay: of the average of the
+  workdir, checkpoint or published file to start from. init_resampling: rule for its position table, one
+  of `layers.positions.RESAMPLING`; '' for that of the code base it comes from. init_resize_patches:
+  whether its patch embedding may be resized to another patch size. reset_head: start the head anew even
+  where it would fit. accumulate: parts in which a batch is computed. ema_decay: of the average of the
   parameters that is evaluated; 0 for none. ema_warmup: whether the average forgets the first
   parameters faster. sam_rho: radius of sharpness-aware minimisation; 0 for none. explore: test
   images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
   for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
   checkpoint: steps between them, 0 for the end alone; `keep` newest checkpoints stay, and the best by
   the test split if `best`; `fewshot`: data sets for few-shot regression, see
-  `vit_jax.evaluation.fewshot.open_probe`.
+  `vit_jax.evaluation.fewshot.open_probe`; `protocol`: whose preprocessing `--evaluate` takes for a
+  published file, that of the 'weights' or that in data of this 'config'.
   """
   return ConfigDict(dict(
-      seed=0, total_steps=0, total_epochs=0., init_from='', reset_head=False, accumulate=1,
+      seed=0, total_steps=0, total_epochs=0., init_from='', init_resampling='',
+      init_resize_patches=False, reset_head=False, accumulate=1,
       ema_decay=0., ema_warmup=True, sam_rho=0., explore=0,
       mesh=dict(data=-1, fsdp=1, model=1),
       log=dict(every=50, profile=(0, 0)),
-      evaluate=dict(every=0, fewshot=[]),
+      evaluate=dict(every=0, fewshot=[], protocol='weights'),
       checkpoint=dict(every=0, keep=2, best=True)))
 
 

@@ -2,13 +2,14 @@
 
     python -m vit_jax.convert runs/quickstart weights.npz
     python -m vit_jax.convert runs/quickstart weights.safetensors --to=timm
-    python -m vit_jax.convert ViT-B_16.npz vit_b16.safetensors --model=vit_b16 --to=huggingface
+    python -m vit_jax.convert ViT-B_16.npz vit_b16.safetensors --to=huggingface
 
 npz: as the model's family was published (vision_transformer's names for a ViT; big_vision's for what
 those have no name for). timm, deit, torchvision, huggingface: state dicts as safetensors.
 """
 
 import argparse
+import os
 
 from vit_jax import errors
 
@@ -20,11 +21,13 @@ def main() -> None:
   flags.add_argument('source', help='workdir of a run, a checkpoint in it, or a published file')
   flags.add_argument('target', help='the file to write, .npz or .safetensors')
   flags.add_argument('--to', default='npz', help='npz, timm, deit, torchvision or huggingface')
-  flags.add_argument('--model', help='name of the model, when the source is a published file')
+  flags.add_argument('--model', help='name of the model, when a published file does not show it')
   flags = flags.parse_args()
   from vit_jax import trees, weights
   weights.check_format(flags.target, flags.to)
-  source = (flags.model, flags.source) if flags.model else (flags.source,)
+  # Models that a file cannot tell apart have the same names and shapes: any of them converts it.
+  known = [] if flags.model or os.path.isdir(flags.source) else weights.candidates(flags.source)[:1]
+  source = ([flags.model] if flags.model else known) + [flags.source]
   loaded = weights.load(*source, verbose=False)
   notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to)
   print('\n'.join([f'wrote {trees.count(loaded.params):,} parameters to {flags.target}', *notes]))

@@ -65,6 +65,7 @@ def start(config, task, state, info):
     return state, []
   variables, report = weights.initialize(
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,
+      resampling=config.init_resampling, resize_patches=config.init_resize_patches,
       reset_head=config.reset_head)
   params = variables.pop('params')
   ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
@@ -160,11 +161,14 @@ def describe(data, state, mesh, steps: int, config) -> str:
 def evaluate(config, workdir: str = '') -> dict[str, float]:
   """Evaluates `config.init_from` on the splits of a config; writes tables into a workdir that is.
 
+  A published file is evaluated as it wants to be (`config.evaluate.protocol`).
+
   Raises:
     UserError: without weights, or when the classes of the weights are not those of the data.
   """
   if not config.init_from:
     raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
+  config, protocol = weights.follow_protocol(config)
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
     data, task, optimizer, *_, evaluation = plan(config, mesh)
@@ -172,7 +176,8 @@ def evaluate(config, workdir: str = '') -> dict[str, float]:
     state, *_ = step_lib.create_state(task, optimizer, data.example, mesh, task.rules, config.seed,
                                       ema=False)
     state, said = start(config, task, state, data.info)
-    print('\n'.join(said))
+    print('\n'.join([*protocol, *said]))
+    weights.check_head(config.init_from, data.info, said)
     measures = evaluation(state.params, state.model_state)
   write_tables(workdir, evaluation.tables)
   return measures

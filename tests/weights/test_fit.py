@@ -9,7 +9,8 @@ import scipy.ndimage
 from tests.models import tiny
 from vit_jax import trees, weights
 from vit_jax.errors import UserError
-from vit_jax.weights.fit import POSITIONS, Grid, adapt_channels, fit, guess_grid
+from vit_jax.layers import positions
+from vit_jax.weights.fit import POSITIONS, Grid, adapt_channels, fit, guess_grid, resize_kernel
 
 
 def fitted(source_model, source_size, model, size, channels=(3, 3), **options):
@@ -30,7 +31,7 @@ def test_weights_that_fit_are_loaded_bit_equal():
   jax.tree.map(np.testing.assert_array_equal, as_tree(flat), params)
   assert sorted(report.loaded) == sorted(trees.flatten(params))
   assert not report.resampled and not report.reinitialised and not report.ignored
-  assert report.lines() == [f'loaded {len(flat)} parameter arrays']
+  assert report.lines() == [f'loaded {len(flat)} parameter arrays, with the head']
 
 
 @pytest.mark.parametrize('old, new', [((8, 8), (16, 16)), ((16, 16), (12, 12)), ((12, 12), (8, 20)),
@@ -92,6 +93,51 @@ def test_other_numbers_of_channels_repeat_in_turn(old, new):
     np.testing.assert_allclose(got[:, :, i], kernel[:, :, i % old] * old / new)
   if new % old == 0:  # a constant image gives what it gave
     np.testing.assert_allclose(got.sum((0, 1, 2)), kernel.sum((0, 1, 2)))
+
+
+def bilinear_matrix(old, new):
+  """Returns B of FlexiViT, section 3.4: a flat patch of `old` pixels to one of `new`."""
+  units = np.eye(old[0] * old[1]).reshape(*old, -1)
+  return positions.bilinear(units, new).reshape(new[0] * new[1], -1)
+
+
+@pytest.mark.parametrize('old, new', [((4, 4), (6, 6)), ((4, 4), (3, 3)), ((8, 4), (5, 7))])
+def test_a_resized_kernel_is_the_pseudo_inverse_of_resizing(old, new):
+  kernel = np.random.default_rng(0).normal(size=(*old, 3, 5))
+  want = np.linalg.pinv(bilinear_matrix(old, new).T) @ kernel.reshape(old[0] * old[1], -1)
+  got = resize_kernel(kernel, new)
+  np.testing.assert_allclose(got, want.reshape(*new, 3, 5), atol=1e-10)
+  np.testing.assert_array_equal(resize_kernel(np.float32(kernel), old).shape, (*old, 3, 5))
+  again = resize_kernel(kernel, old)
+  np.testing.assert_allclose(again, kernel, atol=1e-12)
+
+
+@pytest.mark.parametrize('new', [(6, 6), (5, 8)])
+def test_larger_patches_that_were_resized_keep_their_embedding(new):
+  rng = np.random.default_rng(0)
+  kernel, patch = rng.normal(size=(4, 4, 3, 5)), rng.normal(size=(4, 4, 3))
+  larger = positions.bilinear(patch, new)
+  np.testing.assert_allclose(np.einsum('hwc,hwcd->d', larger, resize_kernel(kernel, new)),
+                             np.einsum('hwc,hwcd->d', patch, kernel), atol=1e-10)
+
+
+def test_patches_are_resized_when_asked():
+  source, model = tiny.vit(patch_size=2), tiny.vit()
+  params, flat, report = fitted(source, (8, 8), model, (16, 16), resize_patches=True)
+  assert flat['embedding/kernel'].shape == (4, 4, 3, 16)
+  assert report.resampled == ['embedding/kernel 2x2 -> 4x4 by the pseudo-inverse']
+  image = np.asarray(tiny.images((8, 8)))
+  larger = np.stack([_patchwise(one) for one in image])
+  np.testing.assert_allclose(tiny.apply(model, as_tree(flat), jnp.asarray(larger)),
+                             tiny.apply(source, params, image), atol=1e-4)
+
+
+def _patchwise(image):
+  """Returns an image whose patches of 2 pixels are resized to 4."""
+  rows = [np.concatenate([positions.bilinear(image[i:i + 2, j:j + 2], (4, 4))
+                          for j in range(0, image.shape[1], 2)], axis=1)
+          for i in range(0, image.shape[0], 2)]
+  return np.float32(np.concatenate(rows))
 
 
 @pytest.mark.parametrize('classes, options, fresh', [

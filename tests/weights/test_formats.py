@@ -16,6 +16,9 @@ MIXER = dict(width=16, depth=2, tokens_mlp_dim=8, channels_mlp_dim=24, patch_siz
 RESNET = dict(width=32, depths=(1, 2))
 CASES = [
     ('r50_b16', 'npz', dict(VIT, patch_size=1, stem_depths=(1, 2), stem_width=32)),
+    ('r50_b16', 'timm', dict(VIT, patch_size=1, stem_depths=(1, 2), stem_width=32, gelu='erf')),
+    ('r_ti16', 'timm', dict(VIT, patch_size=1, stem_width=32, gelu='erf')),
+    ('mixer_b16', 'timm', dict(MIXER, gelu='erf')), ('bit_r50x1', 'timm', RESNET),
     ('mixer_b16', 'npz', MIXER), ('bit_r50x1', 'npz', RESNET), ('resnet50_gn', 'npz', RESNET),
     ('resnet18', 'torchvision', RESNET), ('resnet50', 'timm', RESNET),
     *((name, to, VIT) for name in ('deit_ti16', 'deit_ti16_distilled') for to in (
@@ -47,15 +50,22 @@ def test_export_and_import_give_the_same_bits_and_the_same_model(name, to, field
 @pytest.mark.parametrize('name, to, fields', CASES)
 def test_what_is_written_are_the_published_names(name, to, fields, tmp_path):
   arrays = containers.read(saved(tmp_path, name, to, fields)[0])
-  known = {'r50_b16': 'block1/unit1/gn3/scale', 'mixer_b16': 'MixerBlock_1/token_mixing/Dense_0/kernel',
-           'bit_r50x1': 'resnet/block1/unit01/a/proj/standardized_conv2d/kernel',
-           'resnet50_gn': 'block1/unit1/gn_proj/scale', 'resnet18': 'layer2.1.bn2.running_var',
-           'resnet50': 'layer2.0.downsample.1.running_mean'}
-  if name == 'r50_b16':
-    assert arrays[known[name]].shape == (1, 1, 1, 128)
+  known = {
+      ('r50_b16', 'npz'): 'block1/unit1/gn3/scale',
+      ('r50_b16', 'timm'): 'patch_embed.backbone.stages.1.blocks.0.downsample.conv.weight',
+      ('r_ti16', 'timm'): 'patch_embed.backbone.conv.weight',
+      ('mixer_b16', 'npz'): 'MixerBlock_1/token_mixing/Dense_0/kernel',
+      ('mixer_b16', 'timm'): 'blocks.1.mlp_tokens.fc1.weight',
+      ('bit_r50x1', 'npz'): 'resnet/block1/unit01/a/proj/standardized_conv2d/kernel',
+      ('bit_r50x1', 'timm'): 'stages.1.blocks.0.downsample.conv.weight',
+      ('resnet50_gn', 'npz'): 'block1/unit1/gn_proj/scale',
+      ('resnet18', 'torchvision'): 'layer2.1.bn2.running_var',
+      ('resnet50', 'timm'): 'layer2.0.downsample.1.running_mean'}
+  if (name, to) == ('r50_b16', 'npz'):
+    assert arrays[known[name, to]].shape == (1, 1, 1, 128)
   vit = {'timm': 'blocks.1.attn.qkv.weight', 'deit': 'blocks.1.attn.qkv.weight',
          'huggingface': 'encoder.layer.1.attention.attention.query.weight'}
-  wanted = known.get(name) or vit[to]
+  wanted = known.get((name, to)) or vit[to]
   assert any(key.endswith(wanted) for key in arrays)
 
 
@@ -111,7 +121,7 @@ def test_keys_that_are_missing_unknown_or_transposed_are_named(change, said, tmp
 
 
 @pytest.mark.parametrize('name, to, said', [
-    ('mixer_b16', 'timm', "Mixer has no names in the format 'timm'"),
+    ('mixer_b16', 'deit', "Mixer has no names in the format 'deit'"),
     ('resnet50', 'npz', "ResNet has no names in the format 'npz'"),
     ('vit_b16', 'tim', "unknown format 'tim'; did you mean 'timm'")])
 def test_formats_that_a_family_has_not(name, to, said, tmp_path):

@@ -120,7 +120,7 @@ def test_mistakes_are_told(save, tmp_path):
   path, _, _ = save()
   for arguments, said in (
       (('vit_b16',), "'vit_b16' is a model without weights; give the file"),
-      ((path,), r"say which model .*w\.npz belongs to: vit_jax.load\('vit_b16'"),
+      ((path,), r"w\.npz is of no named model \(ViT: .*width=16, .*near: vit_ti16.*load\('NAME'"),
       (('vit_b16', '/nowhere.npz'), "no weights at '/nowhere.npz'"),
       (('vit_b61', path), "unknown model 'vit_b61'; did you mean 'vit_b16'"),
       ((str(tmp_path),), 'holds no checkpoints/STEP')):

@@ -113,5 +113,5 @@ def test_timm_reads_our_npz(name, fields, their_name, options, tolerance, tmp_pa
   weights.export(path, ours, variables)
   sized = {} if name.startswith('bit') else dict(img_size=size)
   model = theirs(their_name, **options, **sized)
-  model.load_pretrained(path)
+  timm.models.load_checkpoint(model, path)
   assert_same_logits(ours, variables, model, size, tolerance)

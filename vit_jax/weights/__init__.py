@@ -2,10 +2,12 @@
 
 from vit_jax.weights.exporting import check_format, export
 from vit_jax.weights.fit import POSITIONS, image_kernel
-from vit_jax.weights.loading import (Loaded, check_classes, complete, flatten, init_shapes, initialize,
-                                     load, model_grid, read, run_config, run_model, unflatten,
-                                     variable_shapes)
+from vit_jax.weights.initializing import check_classes, check_head, follow_protocol, initialize
+from vit_jax.weights.loading import (Loaded, complete, flatten, init_shapes, load, model_grid, read,
+                                     run_config, run_model, unflatten, variable_shapes)
+from vit_jax.weights.published import candidates
 
-__all__ = ['POSITIONS', 'Loaded', 'check_classes', 'check_format', 'complete', 'export', 'flatten',
-           'image_kernel', 'init_shapes', 'initialize', 'load', 'model_grid', 'read', 'run_config',
-           'run_model', 'unflatten', 'variable_shapes']
+__all__ = ['POSITIONS', 'Loaded', 'candidates', 'check_classes', 'check_format', 'check_head',
+           'complete', 'export', 'flatten', 'follow_protocol', 'image_kernel', 'init_shapes',
+           'initialize', 'load', 'model_grid', 'read', 'run_config', 'run_model', 'unflatten',
+           'variable_shapes']

@@ -28,11 +28,13 @@ class Report:
   resampled: list[str] = dataclasses.field(default_factory=list)
   reinitialised: list[str] = dataclasses.field(default_factory=list)
   ignored: list[str] = dataclasses.field(default_factory=list)
+  note: list[str] = dataclasses.field(default_factory=list)
 
   def lines(self) -> list[str]:
     """Returns the report for the log: a count of the loaded, the names of all others."""
-    out = [f'loaded {len(self.loaded)} parameter arrays']
-    for kind in ('resampled', 'reinitialised', 'ignored'):
+    head = ', with the head' if 'head/kernel' in self.loaded else ''
+    out = [f'loaded {len(self.loaded)} parameter arrays{head}']
+    for kind in ('resampled', 'reinitialised', 'ignored', 'note'):
       out += [f'{kind}: {entry}' for entry in getattr(self, kind)]
     return out
 
@@ -74,7 +76,7 @@ def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint
 def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
         new: Grid | None, old: Grid | None = None, class_position: bool | None = True,
         resampling: str = 'corner_aligned_linear',
-        reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
+        resize_patches: bool = False, reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
   """Makes weights fit a model of another resolution, head or number of channels.
 
   Args:
@@ -84,6 +86,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     old: the grid that the source's position table was made for; None: as `guess_grid` tells.
     class_position: as `guess_grid` has it.
     resampling: rule for the position table, one of `positions.RESAMPLING`.
+    resize_patches: make the kernel that reads the image one of another size, see `resize_kernel`.
     reset_head: start the head anew even where it would fit.
 
   Returns:
@@ -97,6 +100,8 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   if new and POSITIONS in source and POSITIONS in target:
     old = old or guess_grid(source, class_position, new)
     _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
+  if resize_patches:
+    _fit_patches(source, target, report)
   out, missing, misshapen = {}, [], []
   for path, want in target.items():
     array = source.pop(path, None)
@@ -118,6 +123,17 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   report.loaded += out
   _complain(missing=missing, unexpected=unexpected, misshapen=misshapen)
   return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
+
+
+def _fit_patches(source, target, report: Report) -> None:
+  """Resizes the patch embedding's kernel in `source`."""
+  path = 'embedding/kernel'
+  if path not in source or path not in target or 'conv_root/kernel' in target:
+    raise UserError('resize_patches is for a model that cuts its image into patches')
+  old, new = source[path].shape[:2], target[path].shape[:2]
+  if old != new:
+    source[path] = resize_kernel(source[path], new)
+    report.resampled.append('{} {}x{} -> {}x{} by the pseudo-inverse'.format(path, *old, *new))
 
 
 def _complain(**kinds: list[str]) -> None:
@@ -143,6 +159,22 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return kernel.sum(axis=2, keepdims=True)
   picked = kernel[:, :, np.arange(channels) % old]
   return picked * (old / channels)
+
+
+def resize_kernel(kernel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Returns a patch kernel `[h, w, c, d]` for patches of another size, as FlexiViT (arXiv:2212.08013).
+
+  Section 3.4: with B the matrix that resizes a patch bilinearly, the new kernel is pinv(B^T) times the
+  old one. A larger patch that was resized then gives just what the patch gave; for a smaller one the
+  error is the least for patches of white noise. Each axis has its own B. Computed in float64.
+  """
+  out = np.asarray(kernel, np.float64)
+  for axis in (0, 1):
+    # Column i of B is the i-th unit vector, resized.
+    old = out.shape[axis]
+    matrix = positions.bilinear(np.eye(old)[:, None], (size[axis], 1))[:, 0]
+    out = np.moveaxis(np.tensordot(np.linalg.pinv(matrix.T), out, (1, axis)), 0, axis)
+  return out.astype(kernel.dtype)
 
 
 def _fit_positions(source, shape, old: Grid, new: Grid, resampling: str, report: Report) -> None:

@@ -1,0 +1,119 @@
+"""Weights into a run: what it starts from, or what it evaluates."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from vit_jax import checkpoint, models, trees
+from vit_jax.data.info import Info
+from vit_jax.errors import UserError, unknown
+from vit_jax.weights import published
+from vit_jax.weights.fit import Report, fit
+from vit_jax.weights.loading import flatten, model_grid, read, unflatten
+from vit_jax.weights.table import Table
+
+PROTOCOLS = ('weights', 'config')
+
+
+def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path: str, *,
+               resampling: str = '', resize_patches: bool = False, reset_head: bool = False
+               ) -> tuple[dict, Report]:
+  """Starts a run's variables from other weights (`config.init_from`).
+
+  Args:
+    model: of the run.
+    variables: its fresh ones, placed on the mesh; what cannot be loaded stays as it is.
+    info: of the run's data.
+    path: workdir, checkpoint or published file.
+    resampling: rule for the position table; '' for that of the weights' code base.
+    resize_patches: whether the patch embedding may be resized.
+    reset_head: start the head anew even where it would fit.
+
+  Returns:
+    (variables with the same shardings, Report).
+
+  Raises:
+    UserError: as `read` and `fit`.
+  """
+  source = read(path, getattr(model, 'num_heads', None))
+  flat = flatten(variables)
+  shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in flat.items()}
+  other_classes = bool(source.classes) and source.classes != info.classes
+  loaded, report = fit(
+      source.flat, trees.unstack(shapes), old=source.grid, new=model_grid(model, info.image_size),
+      class_position=source.table.class_position, resampling=resampling or source.table.resampling,
+      resize_patches=resize_patches, reset_head=reset_head or other_classes)
+  report.note += _differences(model, source.table)
+  loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
+  placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
+  return {**variables, **unflatten(placed)}, report
+
+
+def _differences(model: nn.Module, table: Table) -> list[str]:
+  """Returns a sentence on each field in which a model differs from those whose files have such names."""
+  return [f'files with names as in {table.name} are of models with {field}={value!r}, this one has '
+          f'{getattr(model, field)!r} (config.model.{field})' for field, value in table.fields.items()
+          if getattr(model, field, value) != value]
+
+
+def follow_protocol(config) -> tuple[Any, list[str]]:
+  """Returns a config that evaluates a published file as it wants to be, and lines for the log.
+
+  Where `config.init_from` is a file and `config.evaluate.protocol` is 'weights', images are cut,
+  resized and normalised as the named variant's were, and the model has the fields that the file shows;
+  what `config.model` says beside its name stays. Runs are evaluated as the config says.
+
+  Raises:
+    UserError: for an unknown protocol, or as `read`.
+  """
+  if config.evaluate.protocol not in PROTOCOLS:
+    raise unknown('protocol', config.evaluate.protocol, PROTOCOLS)
+  if config.evaluate.protocol == 'config' or os.path.isdir(config.init_from):
+    return config, []
+  config = config.copy_and_resolve_references().unlock()
+  fields = {k: v for k, v in config.model.items() if k not in ('name', 'num_classes')}
+  found = published.read(config.init_from, config.model.name, tuple(config.data.resolution), fields,
+                         config.init_resize_patches)
+  own = models.create_model(found.name, **fields)
+  for field in dataclasses.fields(own):
+    shown = getattr(found.model, field.name)
+    if field.name not in ('name', 'parent', 'num_classes') and shown != getattr(own, field.name):
+      config.model[field.name] = shown
+  config.data.channels = config.data.channels or found.info.channels
+  wanted = {key: getattr(found.info, key) for key in ('mean', 'std', 'eval_crop', 'interpolation')}
+  for key in ('mean', 'std'):
+    wanted[key] = published.per_channel(wanted[key], config.data.channels)
+  config.data.update(wanted)
+  said = ', '.join(f'{key}={value}' for key, value in wanted.items())
+  return config.lock(), [f'images are made as for {found.name}: {said} (config.evaluate.protocol)']
+
+
+def check_head(path: str, info: Info, said: list[str]) -> None:
+  """Raises UserError when the log of `initialize` says that the head started anew."""
+  fresh = [line for line in said if line.startswith('reinitialised: head/')]
+  if fresh:
+    raise UserError(f'{path} has no head for the {info.num_classes} classes of the data {info.source!r} '
+                    f'({fresh[0]}); fine-tune it on them first, by training with init_from')
+
+
+def check_classes(path: str, info: Info) -> None:
+  """Raises UserError when the classes of a run's weights are not those of the data."""
+  if not os.path.isdir(path):
+    return
+  own = Info.load(checkpoint.find(path)[0]).classes
+  if own != info.classes:
+    raise UserError(f'the checkpoint {path} knows {len(own)} classes ({", ".join(own[:3])}, ...), '
+                    f'the data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '
+                    '...); evaluate it on its own data (data.source), or fine-tune it on these by '
+                    'training with init_from')
+
+
+def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
+  """Returns the host array placed as another array lies, on any number of processes."""
+  array = np.asarray(array, placed.dtype)
+  return jax.make_array_from_callback(array.shape, placed.sharding, lambda index: array[index])

@@ -1,0 +1,143 @@
+"""Published files: which model one is of, and how its images are made."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from vit_jax import models, pretrained, trees
+from vit_jax.data.info import Info
+from vit_jax.errors import UserError
+from vit_jax.models.variant import Preprocessing
+from vit_jax.models.vit import ViT
+from vit_jax.weights import containers, formats, guess
+from vit_jax.weights.fit import Grid, guess_grid, image_kernel
+from vit_jax.weights.table import Table, to_ours
+
+
+class Source(NamedTuple):
+  """Weights before they are fitted to a model."""
+  flat: trees.Flat            # our paths, layers one by one
+  grid: Grid | None           # of the position table; None: not known
+  table: Table                # the format they come from, with its rule for resampling
+  classes: tuple[str, ...]    # of a run; () for a published file
+
+
+def arrays(path: str) -> tuple[dict[str, np.ndarray], Table]:
+  """Returns the parameters in a file, and the format that their names are in.
+
+  Args:
+    path: of the file, its address, or the name of a published checkpoint.
+
+  Raises:
+    UserError: when it is missing, damaged, or of no format that is read.
+  """
+  path = pretrained.resolve(path)
+  if not os.path.exists(path):
+    raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
+  found = formats.parameters(containers.read(path))
+  return found, formats.guess(found)
+
+
+def candidates(path: str) -> list[str]:
+  """Returns the names of the models that a published file may be of; UserError as `arrays`."""
+  found, table = arrays(path)
+  return guess.candidates(to_ours(table, found, 1), table)
+
+
+class Published(NamedTuple):
+  """A published file that was read."""
+  name: str         # of its model
+  source: Source
+  model: nn.Module  # with the fields that the file shows
+  info: Info        # with the size of its images, if the file tells, and how they are made
+
+
+def read(path: str, name: str | None, size: tuple[int, int] | None, overrides: Mapping[str, Any],
+         resize_patches: bool = False) -> Published:
+  """Reads a published file.
+
+  Args:
+    path: as of `arrays`.
+    name: of the model it belongs to; None: the one that the list of published checkpoints or the file
+      tells.
+    size: of the images, if known: the grid of a position table that is not square.
+    overrides: fields of the model.
+    resize_patches: whether the file may have patches of another size.
+
+  Raises:
+    UserError: as `arrays`, or when the file is of another model or may be of several.
+  """
+  listed = pretrained.find(path)
+  found, table = arrays(path)
+  name = name or (listed.model if listed else guess.only(path, to_ours(table, found, 1), table))
+  model = models.create_model(name, **overrides)
+  source = Source(to_ours(table, found, getattr(model, 'num_heads', None)), None, table, ())
+  size, made = size or (listed and listed.image_size), models.variant(name).image_size
+  if isinstance(model, ViT):
+    own = _with_patches_of(source.flat, model, name, path, resize_patches)
+    hint = Grid(own.grid(size)) if size and not any(n % p for n, p in zip(size, own.patch)) else None
+    grid = guess_grid(source.flat, table.class_position, hint)
+    source = source._replace(grid=grid)
+    made = tuple(n * p for n, p in zip(grid.size, own.patch, strict=True)) if grid else made
+  model = models.create_model(name, **{**_fields(model, source), **overrides})
+  rule = (listed or models.variant(name)).preprocessing
+  return Published(name, source, model, _info(source.flat, listed.image_size if listed else made, rule))
+
+
+def _with_patches_of(flat: trees.Flat, model: ViT, name: str, path: str, resize_patches: bool) -> ViT:
+  """Returns the model with the file's patches; UserError when they differ and may not be resized."""
+  kernel = flat['embedding/kernel'].shape[:2] if 'embedding/kernel' in flat else model.kernel
+  if kernel != model.kernel and not resize_patches:
+    raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
+                    'to, or let them be resized (resize_patches)'.format(
+                        path, *kernel, name, *model.kernel))
+  return model.clone(patch_size=kernel)
+
+
+def _fields(model: nn.Module, source: Source) -> dict[str, Any]:
+  """Returns the fields of a model that a published file shows by what it holds."""
+  flat = source.flat
+  fields = dict(source.table.fields,
+                num_classes=flat['head/kernel'].shape[1] if 'head/kernel' in flat else None)
+  if not isinstance(model, ViT):
+    return fields
+  if 'pre_logits/kernel' in flat:
+    fields['representation_size'] = flat['pre_logits/kernel'].shape[1]
+  if 'MAPHead_0/probe' in flat:
+    fields['pool'] = 'attention'
+  elif 'cls' not in flat:
+    fields['pool'] = 'mean'
+  grid = source.grid
+  if grid is None:
+    fields['position'] = 'sincos'
+  elif grid.tokens:
+    fields['class_position'] = bool(grid.positions)
+  if 'dist' in flat and 'head/kernel' in flat and 'head_dist/kernel' not in flat:
+    fields['fusion'] = 'class'  # Hugging Face's DeiT without its teacher
+  scaled = 'Transformer/encoderblock_0/gamma_1' in flat
+  return dict(fields, norm_pooled='fc_norm/scale' in flat,
+              distillation_token='dist' in flat,
+              layer_scale=(model.layer_scale or 1e-4) if scaled else None)
+
+
+def protocol(rule: Preprocessing, channels: int = 3) -> dict[str, Any]:
+  """Returns how images are made for published weights, as fields of `Info`."""
+  crop = dict(name=rule.crop, **(dict(ratio=rule.crop_ratio) if rule.crop == 'center' else {}))
+  return dict(mean=per_channel(rule.mean, channels), std=per_channel(rule.std, channels),
+              eval_crop=crop, interpolation=rule.interpolation)
+
+
+def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+  """Returns the values, or their mean for images with another number of channels."""
+  return values if len(values) in (1, channels) else (sum(values) / len(values),)
+
+
+def _info(flat: trees.Flat, size: tuple[int, int], rule: Preprocessing) -> Info:
+  """Returns the facts that a published file implies."""
+  head, first = flat.get('head/bias', np.zeros(0)), image_kernel(flat)
+  channels = flat[first].shape[2] if first else 3
+  return Info(source='', classes=tuple(str(i) for i in range(head.shape[0])), channels=channels,
+              image_size=tuple(size), **protocol(rule, channels))
