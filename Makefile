@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: quickstart test peers lint clean
+.PHONY: quickstart test peers notebooks lint clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -14,6 +14,10 @@ peers: .venv/installed
 	$(BIN)/pip install --quiet -e '.[peers,prepare]' -c constraints.txt
 	$(BIN)/python -m pytest -n 2 tests/weights/test_peers.py tests/weights/test_transformers.py \
 		tests/data/test_tfds.py
+
+notebooks: .venv/installed
+	$(BIN)/pip install --quiet -e '.[notebooks]' -c constraints.txt
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lint: .venv/installed
 	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt

@@ -58,6 +58,6 @@ def test_every_file_that_a_document_names_exists():
 def test_every_module_and_config_has_a_docstring():
   import ast
   for path in glob.glob(os.path.join(ROOT, '**', '*.py'), recursive=True):
-    if '.venv' in path or os.path.getsize(path) == 0:
+    if '.venv' in path or f'{os.sep}notebooks{os.sep}' in path or os.path.getsize(path) == 0:
       continue
     assert ast.get_docstring(ast.parse(open(path).read())), path
