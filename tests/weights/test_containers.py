@@ -9,6 +9,7 @@ import sys
 import time
 import types
 import zipfile
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -43,8 +44,13 @@ class Reference:
 
 
 @pytest.fixture
-def torch(monkeypatch):
-  """Modules with the names that PyTorch's pickles refer to, while a file is made."""
+def torch():
+  """Returns a module with the names that PyTorch's pickles refer to."""
+  return make_torch()
+
+
+def make_torch():
+  """Returns what stands for `torch` while a file is made."""
   torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
   def rebuild(*_):
     raise AssertionError('a reader called what the file names')
@@ -53,12 +59,10 @@ def torch(monkeypatch):
   utils._rebuild_tensor_v2, torch._utils = rebuild, utils
   for kind in KINDS.values():
     setattr(torch, kind, type(kind, (), {'__module__': 'torch'}))
-  monkeypatch.setitem(sys.modules, 'torch', torch)
-  monkeypatch.setitem(sys.modules, 'torch._utils', utils)
   return torch
 
 
-def pickled(value, legacy, protocol=2):
+def pickled(value, torch, legacy, protocol=2):
   """Returns the pickle of a value whose storages lie elsewhere."""
   class Pickler(pickle.Pickler):
     def persistent_id(self, item):
@@ -68,7 +72,8 @@ def pickled(value, legacy, protocol=2):
       kind = getattr(stored.torch, KINDS[stored.array.dtype.name])
       return ('storage', kind, stored.key, 'cpu', stored.array.size) + (None,) * legacy
   file = io.BytesIO()
-  Pickler(file, protocol).dump(value)
+  with mock.patch.dict(sys.modules, {'torch': torch, 'torch._utils': torch._utils}):
+    Pickler(file, protocol).dump(value)
   return file.getvalue()
 
 
@@ -76,7 +81,7 @@ def write_torch(path, arrays, torch, legacy=False, wrap=lambda tensors: {'model'
   """Writes arrays as PyTorch does, in the format of today or of before 1.6."""
   tensors = collections.OrderedDict(
       (name, Stored(array, str(i), torch)) for i, (name, array) in enumerate(arrays.items()))
-  value = pickled(wrap(tensors), legacy)
+  value = pickled(wrap(tensors), torch, legacy)
   if not legacy:
     with zipfile.ZipFile(path, 'w') as archive:
       archive.writestr('w/data.pkl', value)
@@ -115,7 +120,7 @@ def test_views_of_one_storage(tmp_path, torch):
   path, array = str(tmp_path / 'w.pth'), np.asfortranarray(ARRAYS['a.weight'])
   tensors = {'a': Stored(array, '0', torch), 'again': Stored(array, '0', torch)}
   with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('w/data.pkl', pickled(tensors, False))
+    archive.writestr('w/data.pkl', pickled(tensors, torch, False))
     archive.writestr('w/data/0', array.tobytes('F'))
   for got in containers.read(path).values():
     np.testing.assert_array_equal(got, array)
@@ -165,6 +170,43 @@ def test_nan_is_named(tmp_path):
   assert 'large' in containers.read(path)
 
 
+@pytest.mark.parametrize('share', [0., .01, .3, .6, .95, .999])
+def test_a_file_that_was_cut_off_is_told(whole, share):
+  content = open(whole, 'rb').read()
+  with open(whole, 'wb') as file:
+    file.write(content[:int(share * len(content))])
+  with pytest.raises(UserError, match='the file is empty|is not a readable .*again|by its first bytes'):
+    containers.read(whole)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_a_tensor_that_declares_more_than_there_is(legacy, tmp_path, torch):
+  path, long = str(tmp_path / 'w.pth'), np.lib.stride_tricks.as_strided(
+      np.zeros(1, np.float32), (1 << 32, 10), (0, 0))
+  class Declared(Stored):
+    def __reduce__(self):
+      return self.torch._utils._rebuild_tensor_v2, (
+          Reference(self), 0, long.shape, (10, 1), False, collections.OrderedDict())
+  write_torch(path, ARRAYS, torch, legacy, wrap=lambda t: {**t, 'declared': Declared(
+      ARRAYS['a.weight'], '0', torch)})
+  with pytest.raises(UserError, match=r'declared of shape \(4294967296, 10\) does not lie in its'):
+    containers.read(path)
+
+
+def test_nested_containers_without_end_are_refused_at_once(tmp_path):
+  """Forty pairs of pairs, which would take a terabyte to print or to hash."""
+  nested = b'N' + b''.join(b'q%ch%c\x86' % (i, i) for i in range(40))
+  start = time.monotonic()
+  for use in (b'\x8c\x01a\x93', b'Q', b'ctorch\ndevice\n' + nested + b'\x85R', b']' + nested + b'a'):
+    path = tmp_path / 'w.pth'
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('w/data.pkl', b'\x80\x02' + nested + use + b'.')
+    with pytest.raises(UserError) as error:
+      containers.read(str(path))
+    assert len(str(error.value)) < 500
+  assert time.monotonic() - start < 1.
+
+
 def lies(path, name):
   """Writes one of the files that no program writes."""
   header = {'declared': (10 << 30).to_bytes(8, 'little') + b'{' + b'x' * 99}
@@ -179,6 +221,23 @@ def lies(path, name):
                                                     shape=(1 << 40,)))
     with zipfile.ZipFile(path, 'w') as archive:
       archive.writestr('a.npy', file.getvalue())
+  elif name == 'member':  # a directory that declares more than the file has
+    file = io.BytesIO()
+    np.savez(file, a=np.zeros(3))
+    content = bytearray(file.getvalue())
+    at = content.index(b'PK\1\2')
+    content[at + 20:at + 28] = struct.pack('<II', (10 << 30) % (1 << 32) + 1, (10 << 30) % (1 << 32) + 1)
+    path.write_bytes(content)
+  elif name == 'overlap':  # one long member that the directory names a hundred times
+    file = io.BytesIO()
+    np.savez(file, a=np.zeros(1 << 16))
+    content, count = file.getvalue(), 100
+    at, end = content.index(b'PK\1\2'), content.index(b'PK\5\6')
+    entry = content[at:end]
+    entries = b''.join(entry.replace(b'a.npy', b'%05d' % i) for i in range(count))
+    tail = bytearray(content[end:])
+    tail[8:16] = struct.pack('<HHI', count, count, len(entries))
+    path.write_bytes(content[:at] + entries + tail)
   elif name == 'nested':
     inner = io.BytesIO()
     np.savez(inner, a=np.zeros(3))
@@ -192,6 +251,8 @@ def lies(path, name):
 
 @pytest.mark.parametrize('name, said', [
     ('declared', 'its header declares 10737418240 bytes'), ('bomb', 'a.npy unpacks .* to 67108864'),
+    ('member', 'its members declare 2147483649 bytes'),
+    ('overlap', r'its members declare 5\d{7} bytes, the file has'),
     ('shape', r'a.npy of shape \(1099511627776,\) has 0 bytes'), ('nested', 'inner.npz is no array'),
     ('text', 'is no .npz, .safetensors or PyTorch file'), ('empty', 'the file is empty')])
 def test_lies_are_refused_at_once(name, said, tmp_path):
@@ -200,25 +261,3 @@ def test_lies_are_refused_at_once(name, said, tmp_path):
   with pytest.raises(UserError, match=said):
     containers.read(str(tmp_path / 'weights'))
   assert time.monotonic() - start < 1.
-
-
-def test_a_mutated_file_is_read_or_refused(whole):
-  """Bytes changed, cut out or cut off at random: an error in a sentence, or arrays."""
-  content, rng = open(whole, 'rb').read(), np.random.default_rng(0)
-  refused, changed = 0, f'{whole}_changed'
-  for _ in range(600):
-    mutated = bytearray(content)
-    for at in rng.integers(0, len(content), rng.integers(1, 4)):
-      mutated[at] = rng.integers(0, 256)
-    if rng.random() < .3:
-      start, end = sorted(rng.integers(0, len(content), 2))
-      del mutated[start:end]
-    with open(changed, 'wb') as file:
-      file.write(mutated)
-    try:
-      got = containers.read(changed)
-      assert all(isinstance(a, np.ndarray) and a.nbytes <= len(content) for a in got.values())
-    except UserError as error:
-      refused += 1
-      assert '\n' not in str(error)
-  assert refused > 100

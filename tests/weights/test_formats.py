@@ -107,6 +107,9 @@ def test_a_shape_that_does_not_fit_is_named():
 @pytest.mark.parametrize('change, said', [
     (lambda a: a.pop('blocks.1.norm2.bias'), '1 missing: Transformer/encoderblock_1/LayerNorm_1/bias'),
     (lambda a: a.update({'blocks.1.extra': a['norm.bias']}), "'timm' does not know: blocks.1.extra"),
+    (lambda a: a.update({'norm.bias': np.zeros(16, np.int32)}),
+     'of numbers without a fraction: Transformer/encoder_norm/bias of int32'),
+    (lambda a: a.update({'norm.bias': np.full(16, np.nan, np.float32)}), 'norm.bias holds NaN or inf'),
     (lambda a: a.update({'blocks.0.mlp.fc1.weight': a['blocks.0.mlp.fc1.weight'].T}),
      r'1 misshapen: Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel \(24, 16\) instead of')])
 def test_keys_that_are_missing_unknown_or_transposed_are_named(change, said, tmp_path):

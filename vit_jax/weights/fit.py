@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 import jax
+import ml_dtypes
 import numpy as np
 
 from vit_jax.errors import UserError
@@ -102,11 +103,13 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
   if resize_patches:
     _fit_patches(source, target, report)
-  out, missing, misshapen = {}, [], []
+  out, missing, misshapen, mistyped = {}, [], [], []
   for path, want in target.items():
     array = source.pop(path, None)
     if array is None:
       (report.reinitialised if path.startswith(_REPLACEABLE) else missing).append(path)
+    elif not _fractional(array.dtype):
+      mistyped.append(f'{path} of {array.dtype}')
     elif array.shape == want.shape and reset_head and path.startswith(('head/', 'head_dist/')):
       report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
     elif array.shape == want.shape:
@@ -121,7 +124,8 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   unexpected = [p for p in source if not p.startswith(_REPLACEABLE)]
   report.ignored += [p for p in source if p.startswith(_REPLACEABLE)]
   report.loaded += out
-  _complain(missing=missing, unexpected=unexpected, misshapen=misshapen)
+  _complain(missing=missing, unexpected=unexpected, misshapen=misshapen, **{
+      'of numbers without a fraction': mistyped})
   return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
 
 
@@ -142,6 +146,10 @@ def _complain(**kinds: list[str]) -> None:
     said = '; '.join(f'{len(names)} {kind}: ' + ', '.join(names[:4]) + (', ...' * (len(names) > 4))
                      for kind, names in kinds.items() if names)
     raise UserError(f'the weights do not fit the model ({said}); is model.name the right one?')
+
+
+def _fractional(dtype: np.dtype) -> bool:
+  return np.issubdtype(dtype, np.floating) or dtype == ml_dtypes.bfloat16
 
 
 def _same_but_channels(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -40,8 +40,8 @@ def _tensor(storage, offset, shape, strides, *_) -> Tensor:
   if not isinstance(storage, Storage):
     raise ValueError('a tensor without a storage')
   numbers = (offset, *shape, *strides)
-  if any(not isinstance(n, int) or n < 0 for n in numbers) or len(shape) != len(strides):
-    raise ValueError(f'a tensor with the shape {shape} and the strides {strides}')
+  if any(type(n) is not int or n < 0 for n in numbers) or len(shape) != len(strides):
+    raise ValueError('a tensor whose shape or strides are no numbers')
   return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -64,7 +64,7 @@ _CALLS = {
     'collections.OrderedDict': _dict,
     'argparse.Namespace': lambda: argparse.Namespace(),  # the options of a run, saved beside it
     'torch.Size': lambda items: tuple(items),
-    'torch.device': lambda *text: str(text),
+    'torch.device': lambda *_: None,
     'builtins.set': lambda *items: list(*items), '__builtin__.set': lambda *items: list(*items),
     'collections.defaultdict': lambda *_: {},
     '_codecs.encode': lambda text, *_: text,
@@ -166,6 +166,8 @@ class _Machine:
   def _stack_global(self, _):
     module, name = self.stack[-2:]
     del self.stack[-2:]
+    if not isinstance(module, str) or not isinstance(name, str):  # what is nested may be without end
+      raise ValueError('a name that is no text')
     self._name(f'{module}.{name}')
 
   def _name(self, text):
@@ -189,8 +191,10 @@ class _Machine:
   def _binpersid(self, _):
     tag, name, key, _, count, *_ = self.stack.pop()
     if tag != 'storage' or not isinstance(name, Name) or name.text not in _STORAGES:
-      raise ValueError(f'a reference to {tag!r}')
-    self.stack.append(Storage(_STORAGES[name.text], str(key), int(count)))
+      raise ValueError('a reference to no storage')
+    if not isinstance(key, (str, int)) or type(count) is not int:
+      raise ValueError('a storage without a key or a number of elements')
+    self.stack.append(Storage(_STORAGES[name.text], str(key), count))
 
 
 def load(file) -> Any:
