@@ -85,7 +85,7 @@ small = [] if start else [f'--config.model.{field}' for field in (
     'patch_size=4', 'width=96', 'depth=4', 'num_heads=4', 'mlp_dim=192', 'pool=mean')]
 writing = [] if start else [
     '--config.data.augment=[{"name": "affine", "degrees": 12., "translate": .1, "scale": .2}]',
-    '--config.data.interpolation=bicubic', '--config.log.every=100']
+    '--config.data.interpolation=bicubic', '--config.log.every=50']
 
 if not start:
   start = f'{work}/pretrained'

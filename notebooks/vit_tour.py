@@ -75,7 +75,8 @@ else:
              '--config.stages[0].log.every=150', '--config.stages[1].log.every=150'])
   classifier = Classifier.load(run)
   test = digits().split('test')
-  examples = [test.read(i) for i in range(12)]
+  one_of_each = np.unique(test.labels(), return_index=True)[1]
+  examples = [test.read(int(i)) for i in one_of_each]
   images = [classifier.cut(example) for example in examples]
   labels = [example.labels[0] for example in examples]
 
@@ -100,7 +101,8 @@ galleries.draw_predictions(images[:shown], probabilities[:shown], info.classes, 
 #
 # Figure 7, left. Each patch is mapped linearly to a vector: as many filters as the vector has entries.
 # Their principal components, the strongest first, each stretched to full contrast. On ImageNet they look
-# like a basis of plain textures; on strokes like edges and spots.
+# like a basis of plain textures; those of a short training on digits still have much of their random
+# start.
 
 # %%
 kernel = trees.flatten(params)['embedding/kernel']
@@ -125,7 +127,8 @@ drawing.draw_position_similarity(positions.position_similarity(table))
 #
 # Figure 7, right. The distance between the patch that asks and those it attends to, weighted by the
 # attention and averaged over images. In the paper's large models some heads look everywhere from the
-# first layer on, and others stay close, as the first layers of a convolutional network do.
+# first layer on, and others stay close, as the first layers of a convolutional network do. With six
+# patches a side there is little to stay close to.
 
 # %%
 maps = classifier.attention(np.stack(images))
