@@ -308,6 +308,22 @@ def test_the_protocol_is_the_checkpoint_s_and_not_the_variant_s():
   assert isinstance(info, Info) and info.eval_crop == dict(name='center', ratio=224 / 232)
 
 
+def test_a_deit_of_the_list_is_resampled_as_its_authors_do(monkeypatch, tmp_path, capsys):
+  """Its file has timm's names, whose rule is another."""
+  import jax
+  model = models.create_model('deit_ti16', num_classes=1000)
+  shapes = weights.init_shapes(model, (224, 224), 3)
+  path = str(tmp_path / 'deit.safetensors')
+  random = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+  weights.export(path, model, {'params': params}, 'timm')
+  put(monkeypatch, tmp_path, 'deit_ti16.imagenet1k', path)
+  vit_jax.load('deit_ti16.imagenet1k', image_size=64)
+  assert '14x14 -> 4x4 by bicubic\n' in capsys.readouterr().out
+  vit_jax.load('deit_ti16', path, image_size=64)
+  assert '14x14 -> 4x4 by antialiased_bicubic\n' in capsys.readouterr().out
+
+
 def test_an_address_loads(server, monkeypatch, tmp_path, resnet20):
   monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
   server.body = content(resnet20)

@@ -39,6 +39,8 @@ class Pretrained:
       CIFAR-10's test images; None: none was found. No figure was measured with this code.
     accuracy_source: where that figure stands, and whether it is of this file; '' without one.
     sha256: of the file, or its first digits; None: not published.
+    resampling: rule by which its authors resample the position table, one of
+      `layers.positions.RESAMPLING`; None: that of the format its names are in.
   """
   model: str
   url: str
@@ -49,6 +51,7 @@ class Pretrained:
   accuracy: float | None = None
   accuracy_source: str = ''
   sha256: str | None = None
+  resampling: str | None = None
 
   @property
   def num_classes(self) -> int:
@@ -146,7 +149,7 @@ def _facebook(model: str, file: str, data: str, accuracy: float | None, source: 
               sha256: str | None = None) -> Pretrained:
   variant = models.variant(model)
   return Pretrained(model, f'{FACEBOOK}{file}.pth', data, variant.image_size, variant.preprocessing,
-                    'Apache-2.0', accuracy, source if accuracy else '', sha256)
+                    'Apache-2.0', accuracy, source if accuracy else '', sha256, 'bicubic')
 
 
 DEIT = (  # model, file, checksum, accuracy

@@ -1,5 +1,6 @@
 """Published files: which model one is of, and how its images are made."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -34,11 +35,14 @@ def arrays(path: str) -> tuple[dict[str, np.ndarray], Table]:
   Raises:
     UserError: when it is missing, damaged, or of no format that is read.
   """
-  path = pretrained.resolve(path)
+  listed, path = pretrained.find(path), pretrained.resolve(path)
   if not os.path.exists(path):
     raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
   found = formats.parameters(containers.read(path))
-  return found, formats.guess(found)
+  table = formats.guess(found)
+  if listed and listed.resampling:  # DeiT's authors and timm have the same names, and other rules
+    table = dataclasses.replace(table, resampling=listed.resampling)
+  return found, table
 
 
 def candidates(path: str) -> list[str]:
