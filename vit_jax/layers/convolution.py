@@ -59,8 +59,10 @@ class Conv(nn.Module):
     kernel = self.param('kernel', init, (self.kernel_size,) * 2 + (x.shape[-1], self.features))
     if self.standardize != 'none':
       kernel = standardize(kernel, self.standardize)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.kernel_size == 1:  # a matrix product, which XLA's CPU compiler would not make of it
+      return x[:, ::self.stride, ::self.stride] @ kernel[0, 0]
     around = (self.dilation * (self.kernel_size // 2),) * 2
     return jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * 2,
-        'SAME' if self.padding == 'same' else (around, around), rhs_dilation=(self.dilation,) * 2,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+        x, kernel, (self.stride,) * 2, 'SAME' if self.padding == 'same' else (around, around),
+        rhs_dilation=(self.dilation,) * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))

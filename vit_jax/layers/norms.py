@@ -29,14 +29,17 @@ class GroupNorm(nn.Module):
     if channels % GROUPS:
       raise UserError(f'{GROUPS} groups do not divide the {channels} channels; choose a width that is a '
                       f'multiple of {GROUPS}')
-    shape = lambda n: (n, 1, 1, GROUPS, channels // GROUPS)
-    scale = self.param('scale', self.scale_init, (channels,)).reshape(shape(1))
-    bias = self.param('bias', nn.initializers.zeros, (channels,)).reshape(shape(1))
-    groups = x.reshape(*x.shape[:3], *shape(1)[3:]).astype(jnp.float32)
-    mean = groups.mean((1, 2, 4), keepdims=True)
-    variance = jnp.square(groups - mean).mean((1, 2, 4), keepdims=True)
-    factor = jax.lax.rsqrt(variance + self.epsilon) * scale
-    return ((groups - mean) * factor + bias).reshape(x.shape).astype(self.dtype)
+    scale = self.param('scale', self.scale_init, (channels,))
+    bias = self.param('bias', nn.initializers.zeros, (channels,))
+
+    def mean_of_group(x):  # over space first, where whole vectors of channels are added
+      groups = x.mean((1, 2)).reshape(-1, GROUPS, channels // GROUPS).mean(-1)
+      return jnp.repeat(groups, channels // GROUPS, -1)[:, None, None]
+
+    wide = x.astype(jnp.float32)
+    mean = mean_of_group(wide)
+    factor = jax.lax.rsqrt(mean_of_group(jnp.square(wide - mean)) + self.epsilon) * scale
+    return ((wide - mean) * factor + bias).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

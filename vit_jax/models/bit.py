@@ -44,7 +44,8 @@ class PreActivationUnit(nn.Module):
       x = conv(4 * self.width, 1, self.stride, 'conv_proj')(y)
     y = conv(self.width, 1, 1, 'conv1')(y)
     y = conv(self.width, 3, self.stride, 'conv2')(active(y, 2))
-    return sharding.constrain(x + conv(4 * self.width, 1, 1, 'conv3')(active(y, 3)))
+    y = conv(4 * self.width, 1, 1, 'conv3')(active(y, 3))
+    return sharding.constrain(jax.lax.optimization_barrier(x + y))
 
 
 class PreActivationStage(nn.Module):

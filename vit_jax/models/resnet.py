@@ -71,7 +71,7 @@ class Unit(nn.Module):
     elif self.stride > 1 or added:
       x = convolution(self.norm, channels, 1, 'conv_proj', self.stride, dtype=self.dtype)(x)
       x = normalize(self.norm, '_proj', train, self.dtype)(x)
-    return sharding.constrain(nn.relu(x + y))
+    return sharding.constrain(jax.lax.optimization_barrier(nn.relu(x + y)))
 
 
 class Stage(nn.Module):
