@@ -56,6 +56,7 @@ def get_config(arg=None):
   c = config.base()
   c.total_epochs = a.epochs or r['epochs']
   c.init_from = a.init_from
+  c.init_resampling = 'bicubic' if a.init_from else ''  # DeiT's rule, whatever wrote the file
   c.task = dict(name='vit_jax.tasks.classification.Classification', loss='softmax',
                 label_smoothing=r['smoothing'])
   c.model = recipes.model(a.model, dropout_rate=r['dropout'], drop_path_rate=r['drop_path'], scan=True,
