@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import config as config_lib, main, run, sharding, train
+from tests.data import shards
+from vit_jax import config as config_lib, main, run, sharding, train, weights
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
 
@@ -75,6 +76,11 @@ def clear(config: Recording) -> None:
       clear(value)
 
 
+# Read only where a run starts from weights, is evaluated alone, or has ended.
+ELSEWHERE = {'explore': main.conclude, 'reset_head': train.start, 'init_resampling': train.start,
+             'init_resize_patches': train.start, 'evaluate.protocol': weights.follow_protocol}
+
+
 @pytest.fixture(scope='module')
 def read_by_the_loop(tmp_path_factory) -> set[str]:
   """Returns the fields that one run reads, or other sources of data, or what surrounds the loop.
@@ -89,16 +95,16 @@ def read_by_the_loop(tmp_path_factory) -> set[str]:
         os.makedirs(workdir), run.write_json(f'{workdir}/config.json', {'model': {'name': 'vit_ti16'}})))
     train.train(stage, str(tmp / 'run'))
   with stage.unlocked():
-    (tmp / 'train.tfrecord').touch()
-    for stage.data.source in (str(tmp), 'of_tfds'):
-      with pytest.raises(UserError):
-        open_source(stage.data)
-  assert 'explore' in main.conclude.__code__.co_names
-  assert 'name' in main.train_stages.__code__.co_names
-  assert 'reset_head' in train.start.__code__.co_names
-  alive = set(fields(stage)) - set(unread(stage))
-  return {'name', 'explore', 'reset_head'} | {
-      f for f in alive if f.partition('.')[0] not in config_lib.OPEN}
+    stage.data.source = shards.write(str(tmp / 'shards'), [3])
+    open_source(stage.data).split('train')
+    stage.data.source = 'of_tfds'
+    with pytest.raises(UserError):
+      open_source(stage.data)
+  dead = set(unread(stage))  # before `fields`, which reads them all
+  for name, function in ELSEWHERE.items():
+    assert name in dead and name.rpartition('.')[2] in function.__code__.co_names, name
+  alive = set(fields(stage)) - dead
+  return {'name', *ELSEWHERE} | {f for f in alive if f.partition('.')[0] not in config_lib.OPEN}
 
 
 @pytest.mark.parametrize('path', sorted(glob.glob(os.path.join(ROOT, 'configs', '*.py'))))
