@@ -1,9 +1,11 @@
-"""vit_jax's half of `vit_cpu`: the public loader, and the compilation that users get.
+"""vit_jax's half of `vit_cpu` and `convnet_cpu`: the public loader, and the compilation that users get.
 
     python -m benchmarks.our_side FOLDER SIZE forward|train
+    python -m benchmarks.our_side FOLDER resnet50|bit_r50x1 convnet
 """
 
 import os
+import re
 import sys
 
 import jax
@@ -38,15 +40,30 @@ def wrong(params):
 def forward(folder: str, size: str) -> None:
   """Serves the forward pass."""
   loaded, inputs = load(folder, size)
-  images = [jnp.asarray(x.astype(np.float32) / 255. * 2. - 1.) for x in inputs['image']]
-  call = compilation.jit(lambda params, x: loaded.model.apply({'params': params}, x))
+  serve_forward(folder, loaded, inputs['image'], wrong(loaded.params))
+
+
+def convnet(folder: str, name: str) -> None:
+  """Serves the forward pass of a residual network, whose control is wrong in one norm."""
+  loaded = vit_jax.load(name, os.path.join(folder, 'published.safetensors'), verbose=False)
+  flat = trees.flatten(loaded.params)
+  [changed] = [path for path in flat if re.fullmatch(r'block3/unit3/[bg]n2/scale', path)]
+  flat[changed] = flat[changed] * 1.05
+  with np.load(os.path.join(folder, 'inputs.npz')) as file:
+    serve_forward(folder, loaded, file['image'], trees.unflatten(flat))
+
+
+def serve_forward(folder: str, loaded, images: np.ndarray, wrong_params) -> None:
+  """Serves the forward pass of a model on three batches of uint8 images."""
+  images = [jnp.asarray(x.astype(np.float32) / 255. * 2. - 1.) for x in images]
+  call = compilation.jit(lambda variables, x: loaded.model.apply(variables, x))
 
   def check():
-    for name, params in (('ours', loaded.params), ('wrong', wrong(loaded.params))):
-      logits = np.stack([call(params, x) for x in images])
+    for name, params in (('ours', loaded.params), ('wrong', wrong_params)):
+      logits = np.stack([call({**loaded.variables, 'params': params}, x) for x in images])
       np.savez(os.path.join(folder, f'{name}.npz'), logits=logits)
 
-  sides.serve(check, lambda i: call(loaded.params, images[i % 3]).block_until_ready())
+  sides.serve(check, lambda i: call(loaded.variables, images[i % 3]).block_until_ready())
 
 
 def train(folder: str, size: str, **overrides) -> None:
@@ -90,4 +107,4 @@ def write_gradients(path: str, task, params, batch) -> None:
 
 if __name__ == '__main__':
   compilation.keep_freed_memory()
-  {'forward': forward, 'train': train}[sys.argv[3]](*sys.argv[1:3])
+  {'forward': forward, 'train': train, 'convnet': convnet}[sys.argv[3]](*sys.argv[1:3])

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 ONE_THREAD = {name: '1' for name in (
     'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS')}
 
@@ -82,3 +84,42 @@ def alternate(sides: Sequence[Side], rounds: int, steps: int) -> None:
   for _ in range(rounds):
     for side in sides:
       side.seconds.append(side.ask(str(steps)))
+
+
+def forward_error(ours, theirs) -> float:
+  """Returns the largest error over the largest logit."""
+  return float(np.abs(ours['logits'] - theirs['logits']).max() / np.abs(theirs['logits']).max())
+
+
+def errors(folder: str, modes: Sequence[str], measure=forward_error,
+           tolerance: float = 1e-5) -> tuple[float, float]:
+  """Returns (largest error, error with wrong weights), and stops unless they are as they must."""
+  files = {}
+  for name in (*modes, 'ours', 'wrong'):
+    with np.load(os.path.join(folder, f'{name}.npz')) as file:
+      files[name] = dict(file)
+  error = max(measure(files['ours'], files[mode]) for mode in modes)
+  control = measure(files['wrong'], files[modes[0]])
+  if not error <= tolerance < control:
+    raise SystemExit(f'the two sides do not compute the same: error {error:.1e}, control '
+                     f'{control:.1e}, tolerance {tolerance}')
+  return error, control
+
+
+def row(name: str, batch: int, ours: Side, peers: dict[str, Side], found: tuple[float, float]) -> str:
+  """Returns a line of the table, times in ms per image; the first of the peers is the eager one."""
+  ms = lambda seconds: f'{1e3 * seconds / batch:.1f}'
+  shown = [f'{ms(s.median)} ({ms(min(s.seconds))}-{ms(max(s.seconds))})'
+           for s in (ours, *peers.values())]
+  medians = [s.median for s in peers.values()]
+  cells = (name, str(batch), *shown, f'**{min(medians) / ours.median:.2f}**',
+           f'{medians[0] / ours.median:.2f}', *(f'{e:.0e}' for e in found))
+  return '| ' + ' | '.join(cells) + ' |'
+
+
+def print_header(name: str, peers: Sequence[str], rounds: int) -> None:
+  """Prints what stands above the lines of `row`."""
+  titles = (name, 'batch', 'vit_jax', *peers, 'best peer / ours', 'eager / ours', 'error', 'control')
+  print(f'CPU ms per image: median (least-most) of {rounds} timings; load average '
+        f'{os.getloadavg()[0]:.1f}')
+  print('| ' + ' | '.join(titles) + ' |\n|' + '---|' * len(titles), flush=True)

@@ -14,12 +14,17 @@ from benchmarks import sides
 NAMES = dict(ti='vit_tiny', s='vit_small', b='vit_base')
 
 
-def create(size: str, **options):
-  """Returns timm's ViT with patches of 16 pixels at 224x224."""
-  if not hasattr(torch.ops.torchvision, 'nms'):  # torchvision without its compiled operators
+def declare_operators() -> None:
+  """Lets timm and torchvision be imported where torchvision lacks its compiled operators."""
+  if not hasattr(torch.ops.torchvision, 'nms'):
     for name in ('nms', 'qnms'):
       torch.library.define(f'torchvision::{name}',
                            '(Tensor dets, Tensor scores, float iou) -> Tensor')
+
+
+def create(size: str, **options):
+  """Returns timm's ViT with patches of 16 pixels at 224x224."""
+  declare_operators()
   import timm
   return timm.create_model(f'{NAMES[size]}_patch16_224', **options)
 
@@ -65,6 +70,11 @@ def write(folder: str, size: str, batch: int) -> None:
   torch.save(model.state_dict(), os.path.join(folder, 'timm.pt'))
   values = {k: v.detach().numpy() for k, v in model.named_parameters()}
   np.savez(os.path.join(folder, 'published.npz'), **published(model, values))
+  write_inputs(folder, batch)
+
+
+def write_inputs(folder: str, batch: int) -> None:
+  """Writes three batches of random images and labels."""
   random = np.random.default_rng()
   np.savez(os.path.join(folder, 'inputs.npz'),
            image=random.integers(0, 256, (3, batch, 224, 224, 3), dtype=np.uint8),
@@ -83,6 +93,14 @@ def optimizer(model):
   return torch.optim.AdamW(groups, lr=1e-5, fused=True)
 
 
+def compiled(model, mode: str):
+  """Returns the model as PyTorch runs it: 'eager', 'compile', or 'freeze', which packs the weights."""
+  if mode == 'freeze':
+    from torch._inductor import config
+    config.freezing = True
+  return model if mode == 'eager' else torch.compile(model)
+
+
 def run(folder: str, size: str, kind: str, mode: str) -> None:
   """Serves the forward pass or the train step."""
   torch.set_num_threads(1)
@@ -92,10 +110,7 @@ def run(folder: str, size: str, kind: str, mode: str) -> None:
     images = [torch.from_numpy(normalized(x).transpose(0, 3, 1, 2).copy()) for x in file['image']]
     labels = [torch.from_numpy(x) for x in file['label']]
   model.train(kind == 'train')
-  if mode == 'freeze':
-    from torch._inductor import config
-    config.freezing = True
-  call = model if mode == 'eager' else torch.compile(model)
+  call = compiled(model, mode)
   adam = optimizer(model)
 
   def forward(i):

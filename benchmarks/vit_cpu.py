@@ -8,7 +8,6 @@ and those of deliberately wrong weights unequal. Needs torch and timm: pip insta
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,11 +22,6 @@ STEPS = dict(forward=dict(ti=6, s=3, b=2), train=dict(ti=3, s=1, b=1))
 TOLERANCE = dict(forward=1e-5, train=1e-4)
 
 
-def forward_error(ours, theirs) -> float:
-  """Returns the largest error over the largest logit."""
-  return float(np.abs(ours['logits'] - theirs['logits']).max() / np.abs(theirs['logits']).max())
-
-
 def train_error(ours, theirs) -> float:
   """Returns the largest relative error of the loss and of all gradients, each in its L2 norm.
 
@@ -40,24 +34,10 @@ def train_error(ours, theirs) -> float:
              for k, v in theirs.items())
 
 
-def errors(folder: str, kind: str, modes) -> tuple[float, float]:
-  """Returns (largest error, error with wrong weights), and stops unless they are as they must."""
-  files = {}
-  for name in (*modes, 'ours', 'wrong'):
-    with np.load(os.path.join(folder, f'{name}.npz')) as file:
-      files[name] = dict(file)
-  measure = dict(forward=forward_error, train=train_error)[kind]
-  error = max(measure(files['ours'], files[mode]) for mode in modes)
-  control = measure(files['wrong'], files[modes[0]])
-  if not error <= TOLERANCE[kind] < control:
-    raise SystemExit(f'the two sides do not compute the same: error {error:.1e}, control '
-                     f'{control:.1e}, tolerance {TOLERANCE[kind]}')
-  return error, control
-
-
 def measure(kind: str, size: str, rounds: int, core: int) -> str:
   """Returns a line of the table."""
   batch = str(BATCH[kind][size])
+  error = dict(forward=sides.forward_error, train=train_error)[kind]
   with tempfile.TemporaryDirectory() as folder:
     subprocess.run([sys.executable, '-m', 'benchmarks.timm_side', folder, size, kind, batch,
                     'write'], check=True)
@@ -66,17 +46,12 @@ def measure(kind: str, size: str, rounds: int, core: int) -> str:
     try:
       for side in (ours, *peers.values()):
         side.ask('check')
-      error, control = errors(folder, kind, MODES[kind])
+      found = sides.errors(folder, MODES[kind], error, TOLERANCE[kind])
       sides.alternate((ours, *peers.values()), rounds, STEPS[kind][size])
     finally:
       for side in (ours, *peers.values()):
         side.close()
-  shown = [f'{1e3 * s.median / int(batch):.1f} ({1e3 * min(s.seconds) / int(batch):.1f}-'
-           f'{1e3 * max(s.seconds) / int(batch):.1f})' for s in (ours, *peers.values())]
-  best = min(s.median for s in peers.values())
-  cells = (size.capitalize(), batch, *shown, f'**{best / ours.median:.2f}**',
-           f'{peers["eager"].median / ours.median:.2f}', f'{error:.0e}', f'{control:.0e}')
-  return '| ' + ' | '.join(cells) + ' |'
+  return sides.row(size.capitalize(), int(batch), ours, peers, found)
 
 
 def main() -> None:
@@ -89,11 +64,7 @@ def main() -> None:
   flags.add_argument('--core', type=int, default=sides.last_core())
   flags = flags.parse_args()
   sides.pin(flags.core)
-  titles = ('ViT', 'batch', 'vit_jax', *(f'timm {m}' for m in MODES[flags.kind]),
-            'best timm / ours', 'eager / ours', 'error', 'control')
-  print(f'CPU ms per image: median (least-most) of {flags.rounds} timings; load average '
-        f'{os.getloadavg()[0]:.1f}')
-  print('| ' + ' | '.join(titles) + ' |\n|' + '---|' * len(titles), flush=True)
+  sides.print_header('ViT', [f'timm {m}' for m in MODES[flags.kind]], flags.rounds)
   for size in flags.sizes.split(','):
     print(measure(flags.kind, size, flags.rounds, flags.core), flush=True)
 
