@@ -19,6 +19,9 @@ from vit_jax.checkpoint import Checkpoints
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 
+IN_FLIGHT = 1  # steps that the host may be ahead of the device
+
+
 class NotFinite(UserError):
   """The loss or the gradient is NaN or infinite."""
 
@@ -151,6 +154,8 @@ class Run:
   def log(self, step: int, sums, batch_size: int) -> None:
     """Keeps a step's metrics on the device; prints and writes them when a line is due."""
     self._pending.append((step, sums))
+    if len(self._pending) > IN_FLIGHT:  # each step that is queued holds its batch and its activations
+      jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
     self._images += batch_size
     if self.due('log', step):
       self.flush()
