@@ -129,6 +129,20 @@ class Run:
     self.say(f'resumed from step {step}')
     return state
 
+  def give_up(self, step: int, state, error: UserError) -> None:
+    """Keeps what was learnt before an error; one of several processes ends at once instead.
+
+    The others met no error, wait for it in their next step, and are ended by JAX when it is gone. What
+    is not finite is not kept, and all processes know of it.
+    """
+    if isinstance(error, NotFinite):
+      return
+    if jax.process_count() == 1:
+      self.save(step, state)
+      return
+    print(f'vit_jax: process {jax.process_index()}: {error}', file=sys.stderr, flush=True)
+    os._exit(2)
+
   def stopping(self, step: int) -> bool:
     """Tells whether SIGTERM came; all processes get the same answer for the same step."""
     if jax.process_count() > 1:

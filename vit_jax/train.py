@@ -10,15 +10,11 @@ from vit_jax import config as config_lib, step as step_lib, task as task_lib
 from vit_jax.data import pipeline
 from vit_jax.errors import UserError
 from vit_jax.evaluation import fewshot
-from vit_jax.run import NotFinite, Run, write_tables
+from vit_jax.run import Run, write_tables
 
 
 class Evaluation:
-  """Evaluates a state on every evaluation split, and few-shot on other data; compiled once.
-
-  Attributes:
-    tables: {name: rows} of the latest evaluation.
-  """
+  """Evaluates a state on every split and few-shot; `tables`: {name: rows} of the latest evaluation."""
 
   def __init__(self, task: task_lib.Task, data: pipeline.Data, config, mesh):
     self._splits, self.tables = data.splits, {}
@@ -127,10 +123,8 @@ def _loop(config, run, data, task, evaluate, state, optimizer, schedule) -> dict
       if stopped:
         run.say(f'stopped at step {step} of {run.total_steps}; the same command continues')
         break
-  except NotFinite:
-    raise
-  except UserError:  # an image that cannot be read, say: what was learnt so far is kept
-    run.save(step, state)
+  except UserError as error:  # an image that cannot be read, say
+    run.give_up(step, state, error)
     raise
   if not measures and step == run.total_steps:  # a finished run was started again
     measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
