@@ -149,11 +149,6 @@ def shardings(tree, rules: Rules, mesh: Mesh):
 
 
 @functools.cache
-def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of a value that every device holds."""
-  return NamedSharding(mesh, P())
-
-
 def check_batch(batch_size: int, mesh: Mesh, what: str = 'data.batch_size') -> None:
   """Raises UserError unless the mesh divides the batch."""
   shards = batch_shards(mesh)

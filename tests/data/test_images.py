@@ -13,13 +13,17 @@ RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
 
 
+def open_image(path, channels):
+  return images.decode(images.read_file(path), channels, path)
+
+
 @pytest.fixture
 def opened(tmp_path):
   """Returns a function that saves an image and opens it by our reader."""
   def save_and_open(image, name='a.png', channels=3, **options):
     path = str(tmp_path / name)
     image.save(path, **options)
-    return images.to_array(images.open_image(path, channels))
+    return images.to_array(open_image(path, channels))
   return save_and_open
 
 
@@ -104,9 +108,9 @@ def test_what_is_no_image_is_named_with_a_remedy(tmp_path, content):
   path = tmp_path / 'bad.jpg'
   path.write_bytes(content)
   with pytest.raises(UserError, match=r'cannot read the image .*bad\.jpg.*data\.on_error=skip'):
-    images.open_image(str(path), 3)
+    open_image(str(path), 3)
   with pytest.raises(UserError, match=r'nowhere\.jpg'):
-    images.open_image(str(tmp_path / 'nowhere.jpg'), 3)
+    open_image(str(tmp_path / 'nowhere.jpg'), 3)
 
 
 @pytest.mark.filterwarnings('ignore:Truncated File Read')
@@ -120,7 +124,7 @@ def test_a_file_cut_anywhere_is_read_or_named(tmp_path, kind):
   for share in np.linspace(0., .97, 40):
     path.write_bytes(content[:int(share * len(content))])
     try:
-      images.open_image(str(path), 3)
+      open_image(str(path), 3)
     except UserError as error:
       assert 'cut.img' in str(error)
       told += 1

@@ -20,11 +20,6 @@ RESAMPLE = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BIC
                 area=Image.Resampling.BOX)
 
 
-def open_image(path: str, channels: int) -> Image.Image:
-  """Reads and decodes an image file; see `decode`."""
-  return decode(read_file(path), channels, path)
-
-
 def read_file(path: str) -> bytes:
   """Returns the content of an image file; UserError names one that cannot be read."""
   try:

@@ -131,6 +131,15 @@ class _Remote:
       return self._file.read(length)
 
 
+def _array_record():
+  """Returns the package's module; UserError where it is missing."""
+  try:
+    from array_record.python import array_record_module
+  except ImportError:
+    raise UserError("array_record files need array_record: pip install 'vit_jax[data]'") from None
+  return array_record_module
+
+
 class ArrayRecords:
   """The records of one array_record file, by number."""
 
@@ -141,14 +150,11 @@ class ArrayRecords:
 
   @functools.cached_property
   def _reader(self):
-    try:
-      from array_record.python import array_record_module
-    except ImportError:
-      raise UserError("array_record files need array_record: pip install 'vit_jax[data]'") from None
+    module = _array_record()
     if not os.path.exists(self.path):
       raise UserError(f'cannot open the shard {self.path}: no such file')
     with contextlib.suppress(RuntimeError, ValueError):
-      reader = array_record_module.ArrayRecordReader(self.path, 'readahead_buffer_size:0')
+      reader = module.ArrayRecordReader(self.path, 'readahead_buffer_size:0')
       if reader.num_records():
         return reader
     raise UserError(f'the shard {self.path} is empty, truncated or no array_record file; write it again')
@@ -181,11 +187,7 @@ def writer(path: str, file_format: str) -> Iterator:
   """Yields write(content), which appends a record; the file appears when it is complete."""
   part = f'{path}.part'
   if file_format == 'array_record':
-    try:
-      from array_record.python import array_record_module
-    except ImportError:
-      raise UserError("array_record files need array_record: pip install 'vit_jax[data]'") from None
-    to = array_record_module.ArrayRecordWriter(part, 'group_size:1')
+    to = _array_record().ArrayRecordWriter(part, 'group_size:1')
     yield to.write
     to.close()
   else:
