@@ -265,3 +265,17 @@ def test_unknown_names_and_options(params):
     make(name='lion', momentum_dtype='bfloat61')
   with pytest.raises(UserError, match="'haed/.*' matches no parameter"):
     make(name='sgd', freeze=('haed/.*',))
+
+
+def test_rate_factors_slow_the_parts_they_name_and_their_decay():
+  params = {'backbone': {'kernel': jnp.ones((2, 2))}, 'head': {'kernel': jnp.ones((2, 2))}}
+  grads = jax.tree.map(jnp.ones_like, params)
+  kind = dict(name='adamw', weight_decay=.1, decay='all', clip_norm=.1)
+  plain = optimizers.make(params, lambda step: .01, **kind)
+  slowed = optimizers.make(params, lambda step: .01, **kind, rate_factors=(('backbone/.*', .1),))
+  want, _ = plain.update(grads, plain.init(params), params)
+  got, _ = slowed.update(grads, slowed.init(params), params)
+  np.testing.assert_allclose(got['head']['kernel'], want['head']['kernel'])
+  np.testing.assert_allclose(got['backbone']['kernel'], .1 * want['backbone']['kernel'], rtol=1e-6)
+  with pytest.raises(UserError, match='trunk'):
+    optimizers.make(params, lambda step: .01, **kind, rate_factors=(('trunk/.*', .1),))

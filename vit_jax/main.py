@@ -10,6 +10,7 @@ several processes.
 """
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -93,7 +94,7 @@ def train_stages(config, workdir: str) -> dict:
 def conclude(config, workdir: str, results: dict) -> None:
   """Says what was reached, where everything lies, and what to try next; the first process does."""
   import jax
-  from vit_jax import run
+  from vit_jax import config as config_lib, run
   if jax.process_index():
     return
   if config.get('stages'):
@@ -105,11 +106,12 @@ def conclude(config, workdir: str, results: dict) -> None:
     print(f'{key:32} {value}')
   print(f'\nEverything lies in {workdir}: results.json, metrics.jsonl, parameters.txt, '
         'info.json, checkpoints and TensorBoard events')
+  task = config_lib.stages(config)[-1].task.name
+  package = task.partition('.')[0]  # the pictures and predictions of a task lie beside it
   if config.explore:
-    from vit_jax import explore
-    page = explore.explore(workdir, count=config.explore)
-    print(f'The picture page is {page}')
-  print(f'Next: python -m vit_jax.predict {workdir} IMAGE_OR_FOLDER... --out=predictions.png')
+    explore = importlib.import_module(f'{package}.explore')
+    print(f'The picture page is {explore.explore(workdir, count=config.explore)}')
+  print(f'Next: python -m {package}.predict {workdir} IMAGE_OR_FOLDER... --out=predictions.png')
 
 
 def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evaluate: bool):

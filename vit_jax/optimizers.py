@@ -134,9 +134,25 @@ def add_decay(rates: Mapping[str, float]) -> optax.GradientTransformation:
       add, updates, params))
 
 
+def scale_rates(params, factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+  """Returns what multiplies each update by the factor of the first pattern that its path matches.
+
+  Raises:
+    UserError: when a pattern matches no parameter.
+  """
+  matching(params, [pattern for pattern, _ in factors])  # complains
+
+  def scale(path, update):
+    name = trees.path_name(path)
+    return update * next((f for p, f in factors if re.fullmatch(p, name)), 1.)
+
+  return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
+
+
 def make(params, schedule, *, name: str, weight_decay: float | None = None,
          decay: str | Sequence[str] = 'kernels', decay_factors: Sequence[tuple[str, float]] = (),
-         clip_norm: float = 0., layer_decay: float = 1., freeze: Sequence[str] = (), **options
+         clip_norm: float = 0., layer_decay: float = 1., freeze: Sequence[str] = (),
+         rate_factors: Sequence[tuple[str, float]] = (), **options
          ) -> optax.GradientTransformation:
   """Returns the optimizer of that name.
 
@@ -153,6 +169,8 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
       it, see `vit_jax.layer_decay`; 1 for none.
     freeze: patterns of parameters that stay as they are; they have no optimizer slots and do not
       count in the gradient's norm.
+    rate_factors: (pattern, factor) pairs; the first match multiplies the learning rate, and so the
+      decay (DETR, section 4: a tenth of it for the backbone).
     **options: of the optimizer itself.
 
   Raises:
@@ -175,6 +193,8 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
   if freeze:
     labels = jax.tree.map(lambda frozen: 'frozen' if frozen else 'trained', matching(params, freeze))
     optimizer = optax.partition({'trained': optimizer, 'frozen': optax.set_to_zero()}, labels)
+  if rate_factors:
+    optimizer = optax.chain(optimizer, scale_rates(params, rate_factors))
   if layer_decay == 1.:
     return optimizer
   return optax.chain(optimizer, layers.scale_by_layer(params, layer_decay))

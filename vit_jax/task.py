@@ -52,6 +52,17 @@ class Task(Protocol):
   best: str  # name of the measure by which checkpoints are compared; larger is better
   rules: sharding.Rules  # where the parameters lie on the mesh
 
+  @classmethod
+  def open_data(cls, config, seed: int, mesh):
+    """Returns the data of `config.data`, as `vit_jax.data.pipeline.Data`."""
+
+  @classmethod
+  def from_config(cls, config, info) -> 'Task':
+    """Returns the task of a config on data with these facts."""
+
+  def check_start(self) -> None:
+    """Raises UserError where the model cannot be trained from random parameters."""
+
   def init(self, rng: jax.Array, batch: Batch) -> Variables:
     """Returns fresh variables: `params` and whatever else the model keeps."""
 
@@ -71,16 +82,22 @@ def keys(seed: int, step) -> tuple[jax.Array, jax.Array]:
   return augment_key, model_key
 
 
-def build(config, info) -> Task:
-  """Returns the task that `config.task.name` names by its dotted path.
+def find(config) -> type[Task]:
+  """Returns the class that `config.task.name` names by its dotted path.
 
   Raises:
     UserError: when there is no such class.
   """
   path, _, name = config.task.name.rpartition('.')
   try:
-    found = getattr(importlib.import_module(path), name)
+    return getattr(importlib.import_module(path), name)
   except (ImportError, AttributeError, ValueError):
     raise UserError(f'task.name {config.task.name!r} names no class; expected a dotted path such as '
                     'vit_jax.tasks.classification.Classification') from None
-  return found.from_config(config, info)
+
+
+def build(config, mesh) -> tuple[Any, Task]:
+  """Returns (data, task) of a config; UserError for what cannot be used."""
+  task = find(config)
+  data = task.open_data(config.data, config.seed, mesh)
+  return data, task.from_config(config, data.info)

@@ -43,8 +43,7 @@ def plan(config, mesh):
   Raises:
     UserError: whatever does not fit is found here, before any work and before a file is written.
   """
-  data = pipeline.build(config.data, config.seed, mesh)
-  task = task_lib.build(config, data.info)
+  data, task = task_lib.build(config, mesh)
   steps = config_lib.total_steps(config, data.info.num_train)
   step_lib.check_accumulate(config.data.batch_size, config.accumulate, sharding.batch_shards(mesh))
   schedule = schedules.make(**config.schedule, total_steps=steps,
@@ -58,6 +57,7 @@ def plan(config, mesh):
 def start(config, task, state, info):
   """Returns the state that a run without checkpoint starts from: `init_from`, else random."""
   if not config.init_from:
+    task.check_start()
     return state, []
   variables, report = weights.initialize(
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,

@@ -81,7 +81,6 @@ def main(argv: list[str] | None = None) -> None:
   """Runs the command line."""
   import sys
   from vit_jax import config as config_lib, sharding, task as task_lib
-  from vit_jax.data import pipeline
   argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
   flags = parser().parse_args(argv)
   if flags.count < 1 or flags.step < 0:
@@ -93,8 +92,7 @@ def main(argv: list[str] | None = None) -> None:
   import jax
   mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
   with jax.set_mesh(mesh):
-    data = pipeline.build(config.data, config.seed, mesh)
-    task = task_lib.build(config, data.info)
+    data, task = task_lib.build(config, mesh)
     print('\n'.join(facts(data, config)), flush=True)
     begin, seen = time.monotonic(), 0
     for _, batch in data.train.after(flags.step, flags.step + 8):

@@ -100,7 +100,7 @@ def make(config) -> Plan:
               tuple(config.data.resolution), size.count(train), 0, tuple(config.data.mean),
               tuple(config.data.std), multi_label=config.data.max_labels > 1,
               max_labels=config.data.max_labels)
-  task = task_lib.build(config, info)
+  task = task_lib.find(config).from_config(config, info)
   steps = config_lib.total_steps(config, info.num_train)
   schedule = schedules.make(**config.schedule, total_steps=steps,
                             steps_per_epoch=info.num_train / config.data.batch_size)

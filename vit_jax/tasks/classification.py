@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vit_jax import losses, metrics, models, sharding
-from vit_jax.data import augment
+from vit_jax.data import augment, pipeline
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k
@@ -33,6 +33,11 @@ class Classification:
   loss_name: str = 'softmax'
   label_smoothing: float = 0.
   target_threshold: float | None = None
+
+  @classmethod
+  def open_data(cls, config, seed: int, mesh) -> pipeline.Data:
+    """Returns labelled images, see `vit_jax.data.pipeline.build`."""
+    return pipeline.build(config, seed, mesh)
 
   @classmethod
   def from_config(cls, config, info: Info) -> 'Classification':
@@ -69,6 +74,9 @@ class Classification:
   def rules(self) -> sharding.Rules:
     """The sharding rules of the model's family."""
     return sharding.RULES[type(self.model).__name__.lower()]
+
+  def check_start(self) -> None:
+    """Any model starts from random parameters."""
 
   def init(self, rng, batch):
     """Returns fresh variables for images of the batch's size."""
