@@ -62,10 +62,17 @@ def write_json(path: str, content: dict) -> None:
 
 
 def write_tables(workdir: str, tables: dict[str, list[dict]]) -> None:
-  """Writes each table of an evaluation as `NAME.csv`; the first process does, into a workdir."""
+  """Writes each table of an evaluation as `NAME.csv`, or as JSON where the name ends with `.json`.
+
+  The first process does, into a workdir.
+  """
   if jax.process_index() or not os.path.isdir(workdir):
     return
   for name, rows in tables.items():
+    if name.endswith('.json'):
+      with open(os.path.join(workdir, name), 'w') as file:
+        file.write(json.dumps(rows))  # at once: json.dump to a file takes many times as long
+      continue
     with open(os.path.join(workdir, f'{name}.csv'), 'w', newline='') as file:
       writer = csv.DictWriter(file, rows[0])
       writer.writeheader()

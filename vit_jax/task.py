@@ -43,7 +43,8 @@ class Evaluator(Protocol):
     """Returns the measures."""
 
   def tables(self, total) -> dict[str, list[dict]]:
-    """Returns what is too long for a log line: {name: rows}, written as `SPLIT_NAME.csv`."""
+    """Returns what is too long for a log line: {name: rows}, written as `SPLIT_NAME.csv`, or as
+    it is where the name ends with `.json`."""
 
 
 class Task(Protocol):

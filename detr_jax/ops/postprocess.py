@@ -1,0 +1,142 @@
+"""From a set predictor's outputs to detections, masks and a panoptic picture, as DETR's authors do.
+
+Boxes are a few numbers and are made on the device. Masks of the size of a photograph are made on the
+host, an image at a time.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detr_jax.ops import boxes as box_ops
+
+# Of the authors' PostProcessPanoptic: a query is kept above this probability, and a segment above
+# this many pixels.
+PANOPTIC_THRESHOLD, SMALLEST_SEGMENT = .85, 4
+
+
+def detections(logits: jax.Array, boxes: jax.Array, original_size: jax.Array,
+               classifier: str = 'softmax', count: int = 100) -> dict[str, jax.Array]:
+  """Returns the detections of a batch, without suppression of any (DETR, section 4 and A.4).
+
+  A softmax gives one detection per query: the best class that is one, also where "no object" is more
+  probable. Sigmoids give the `count` best pairs of query and class (Deformable DETR, arXiv:2010.04159).
+
+  Args:
+    logits: `[batch, queries, classes + 1]`, "no object" last, or `[batch, queries, classes]`.
+    boxes: `[batch, queries, 4]` (centre x, centre y, width, height) as shares of the image.
+    original_size: int `[batch, 2]` (height, width) of the images as they were.
+    classifier: 'softmax' or 'sigmoid'.
+    count: of sigmoids.
+
+  Returns:
+    float32 `scores` and int32 `labels` and `queries` `[batch, n]`, and float32 `boxes` `[batch, n, 4]`
+    (left, top, right, bottom) in pixels of the images as they were; not cut at their edges.
+  """
+  logits, boxes = logits.astype(jnp.float32), boxes.astype(jnp.float32)
+  queries = jnp.broadcast_to(jnp.arange(logits.shape[1], dtype=jnp.int32), logits.shape[:2])
+  if classifier == 'softmax':
+    probabilities = jax.nn.softmax(logits)[..., :-1]
+    scores, labels = probabilities.max(axis=-1), probabilities.argmax(axis=-1)
+  else:
+    flat = jax.nn.sigmoid(logits).reshape(len(logits), -1)
+    scores, best = jax.lax.top_k(flat, min(count, flat.shape[1]))
+    queries, labels = best // logits.shape[-1], best % logits.shape[-1]
+    boxes = jnp.take_along_axis(boxes, queries[..., None], axis=1)
+  height, width = jnp.moveaxis(original_size.astype(jnp.float32), -1, 0)
+  scale = jnp.stack([width, height, width, height], axis=-1)
+  return dict(scores=scores, labels=labels.astype(jnp.int32), queries=queries.astype(jnp.int32),
+              boxes=box_ops.to_xyxy(boxes) * scale[:, None])
+
+
+def enlarge(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]) -> np.ndarray:
+  """Returns mask logits `[n, h, w]` of a padded canvas as they are over its valid part.
+
+  Args:
+    masks: float `[n, h, w]`.
+    canvas: (height, width) of the padded image; the masks are enlarged to it bilinearly.
+    size: (height, width) of the image on it.
+
+  Returns:
+    float32 `[n, *size]`.
+  """
+  import cv2  # here: it starts threads
+  height, width = (int(n) for n in size)
+  out = np.empty((len(masks), height, width), np.float32)
+  for mask, row in zip(np.asarray(masks, np.float32), out):
+    row[:] = cv2.resize(mask, (int(canvas[1]), int(canvas[0])),
+                        interpolation=cv2.INTER_LINEAR)[:height, :width]
+  return out
+
+
+def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
+                   original_size: Sequence[int], threshold: float = .5) -> np.ndarray:
+  """Returns where each object is, in the image as it was; masks may overlap.
+
+  Args:
+    masks: float `[n, h, w]` logits over the canvas.
+    canvas, size: see `enlarge`.
+    original_size: (height, width) of the image as it was; decisions are enlarged to it by the pixel
+      whose corner is nearest, as PyTorch does.
+    threshold: probability above which a pixel belongs to the object.
+
+  Returns:
+    bool `[n, *original_size]`.
+  """
+  inside = enlarge(masks, canvas, size) > np.log(threshold / (1 - threshold))
+  rows, columns = (np.arange(int(new)) * int(old) // int(new)
+                   for old, new in zip(size, original_size))
+  return inside[:, rows][:, :, columns]
+
+
+def panoptic(logits: np.ndarray, masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
+             original_size: Sequence[int], is_thing: Sequence[bool],
+             threshold: float = PANOPTIC_THRESHOLD) -> tuple[np.ndarray, list[dict]]:
+  """Returns one segment per pixel of an image (DETR, section 4.4).
+
+  Queries that are sure of a class compete for each pixel; those of one stuff class become one
+  segment; small segments leave their pixels to the others.
+
+  Args:
+    logits: float `[queries, classes + 1]`, "no object" last.
+    masks: float `[queries, h, w]` logits over the canvas.
+    canvas, size: see `enlarge`.
+    original_size: (height, width) of the image as it was.
+    is_thing: `[classes]`, whether objects of the class are told apart.
+    threshold: probability above which a query is kept.
+
+  Returns:
+    Segment ids int32 `[*original_size]` from 1, 0 where there is none, and [dict(id, label, score,
+    isthing, area)] in pixels.
+  """
+  probabilities = np.asarray(jax.nn.softmax(np.asarray(logits, np.float32)))
+  labels, scores = probabilities.argmax(-1), probabilities.max(-1)
+  kept = np.flatnonzero((labels < logits.shape[-1] - 1) & (scores > threshold))
+  masks = enlarge(np.asarray(masks)[kept], canvas, size)
+  same = np.arange(len(kept))  # the first mask of the same stuff class, or the mask itself
+  for i, label in enumerate(labels[kept]):
+    if not is_thing[label]:
+      same[i] = np.flatnonzero(labels[kept] == label)[0]
+  places = np.arange(len(kept))
+  ids, areas = _competition(masks, same, original_size)
+  while (areas <= SMALLEST_SEGMENT).any():
+    places = places[areas > SMALLEST_SEGMENT]
+    # As the authors do: what was merged away is gone, and its pixels go to whoever comes next.
+    ids, areas = _competition(masks[places], np.arange(len(places)), original_size)
+  segments = [dict(id=n + 1, label=int(labels[q]), score=float(scores[q]),
+                   isthing=bool(is_thing[labels[q]]), area=int(area))
+              for n, (q, area) in enumerate(zip(kept[places], areas))]
+  return ids, segments
+
+
+def _competition(masks: np.ndarray, same: np.ndarray, original_size: Sequence[int]):
+  """Returns the winner of each pixel, from 1, and the pixels of each mask."""
+  from PIL import Image
+  if not len(masks):
+    return np.zeros(tuple(original_size), np.int32), np.zeros(0, np.int64)
+  winner = same[masks.argmax(axis=0)].astype(np.int32)
+  height, width = (int(n) for n in original_size)
+  winner = np.asarray(Image.fromarray(winner).resize((width, height), Image.Resampling.NEAREST))
+  return winner + 1, np.bincount(winner.ravel(), minlength=len(masks))

@@ -1,0 +1,74 @@
+"""Panoptic quality: of the truth itself, of batches on many devices. Its rules are golden files."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_jax.evaluation import panoptic_quality as pq
+from vit_jax import sharding
+
+
+def sample(folder):
+  """Yields (segment ids, segments) of real images, and the categories."""
+  with open(os.path.join(folder, 'annotations', 'panoptic_val2017.json')) as file:
+    content = json.load(file)
+  labels = {c['id']: i for i, c in enumerate(content['categories'])}
+  pictures = []
+  for annotation in content['annotations']:
+    rgb = np.asarray(Image.open(os.path.join(folder, 'panoptic_val2017', annotation['file_name'])))
+    pictures.append((rgb.astype(np.int32) @ [1, 256, 65536], [
+        {**s, 'label': labels[s['category_id']]} for s in annotation['segments_info']]))
+  return pictures, content['categories']
+
+
+def test_the_truth_against_itself_is_perfect(shared):
+  pictures, categories = sample(shared('data/coco_panoptic_sample'))
+  counts = sum(pq.count(*picture, *picture, len(categories)) for picture in pictures)
+  measures = pq.summarize(counts, [c['isthing'] for c in categories])
+  assert set(measures) == {f'{a}q{b}' for a in 'psr' for b in ('', '_things', '_stuff')}
+  assert set(measures.values()) == {1.}
+  crowds = sum(s['iscrowd'] for _, segments in pictures for s in segments)
+  assert counts[:, pq.MATCHED].sum() == sum(len(s) for _, s in pictures) - crowds == 50 - crowds
+
+
+def halves(label_left, label_right, ids=(1, 2)):
+  """A picture of two segments side by side."""
+  picture = np.repeat(np.int32([ids]), 4, axis=0).repeat(5, axis=1)
+  return picture, [dict(id=ids[0], label=label_left), dict(id=ids[1], label=label_right)]
+
+
+def test_closed_forms():
+  truth = halves(0, 1)
+  found = pq.summarize(pq.count(*halves(0, 0), *truth, 3), [True, True, False])
+  # Class 0: one match of IoU 1 and one too many; class 1: missed; class 2 is nowhere.
+  assert found['sq'] == pytest.approx(.5) and found['rq'] == pytest.approx((1 / 1.5) / 2)
+  assert found['pq'] == pytest.approx((1 / 1.5) / 2) == found['pq_things']
+  assert np.isnan(found['pq_stuff'])
+  assert 'pq_stuff' not in pq.summarize(pq.count(*truth, *truth, 2), [True, True])
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_every_image_counts_once(devices):
+  truth = [halves(0, 1), halves(1, 0), halves(0, 0)]
+  guess = [halves(0, 1), halves(0, 1), halves(0, 1)]
+  mesh = sharding.make_mesh(devices, devices=jax.devices()[:devices])
+  evaluator = pq.PanopticQuality(
+      lambda params, state, batch: dict(ids=batch['ids'] + 0),
+      lambda row: (row['ids'], guess[int(row['index'])][1]), lambda index: truth[index],
+      ('a', 'b'), (True, False))
+  total = None
+  with jax.set_mesh(mesh):
+    for rows in (np.array([0, 1, 2] + 5 * [-1]), np.array([2] + 7 * [-1])):
+      batch = dict(index=rows, mask=(rows >= 0).astype(np.float32),
+                   ids=np.stack([guess[i][0] for i in np.maximum(rows, 0)]))
+      placed = jax.device_put(batch, jax.NamedSharding(mesh, sharding.BATCH))
+      total = evaluator.update(total, jax.jit(evaluator.step)({}, {}, placed))
+  want = sum(pq.count(*g, *t, 2) for g, t in zip(guess, truth))
+  assert evaluator.finish(total) == pq.summarize(want, (True, False))
+  rows = evaluator.tables(total)['panoptic_per_class']
+  assert [row['class'] for row in rows] == ['a', 'b']
+  assert [row['matched'] for row in rows] == want[:, pq.MATCHED].tolist() == [2, 1]
