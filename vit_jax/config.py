@@ -135,8 +135,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError for a key that nothing reads, and for a section that is missing."""
-  sections = {**base(), 'data': image_data('', (0, 0), 0), 'task': None, 'model': None,
-              'optimizer': None, 'schedule': None}
+  sections = {**base(), 'data': None, 'task': None, 'model': None, 'optimizer': None, 'schedule': None}
   for key in config:
     if key not in (*sections, 'name'):
       raise unknown('config key', key, sections)
@@ -144,9 +143,14 @@ def check(config: ConfigDict) -> None:
     if key not in config:
       raise UserError(f'the config has no {key!r}; begin it with vit_jax.config.base()')
     if isinstance(section, ConfigDict):
-      for name in config[key]:
-        if name not in section:
-          raise unknown('config key', f'{key}.{name}', [f'{key}.{n}' for n in section])
+      check_section(key, config[key], section)
+
+
+def check_section(key: str, section: Mapping, known: Mapping) -> None:
+  """Raises UserError for a key of a section, such as 'data', that is not among the known ones."""
+  for name in section:
+    if name not in known:
+      raise unknown('config key', f'{key}.{name}', [f'{key}.{n}' for n in known])
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:

@@ -208,6 +208,13 @@ def test_what_cannot_be_used_is_told_before_any_work(options, said):
     build(**options)
 
 
+def test_a_key_of_data_that_nothing_reads_is_told():
+  wrong = data_config()
+  wrong.crops = dict(name='squash')
+  with pytest.raises(UserError, match="unknown config key 'data.crops'; did you mean 'data.crop'"):
+    pipeline.build(wrong, 0, sharding.make_mesh(1, devices=jax.devices()[:1]))
+
+
 def test_a_part_without_examples_is_told(folder):
   with pytest.raises(UserError):
     build(source=folder, batch_size=2, test='test[:5%]')

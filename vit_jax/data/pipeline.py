@@ -8,26 +8,39 @@ import collections
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vit_jax import sharding
+from vit_jax import config as config_lib, sharding
 from vit_jax.data import crops
 from vit_jax.data.info import Info
 from vit_jax.data.order import CROP, Mixture, Shuffled, num_lanes
-from vit_jax.data.reader import Batch, Batches, Reader, Shapes
+from vit_jax.data.reader import Batch, Batches, Fill, Reader, Shapes
 from vit_jax.data.sources import Example, Split, open_source
 from vit_jax.errors import UserError
 
 AHEAD = 4  # batches that are read before they are asked for
+PADDING = -1  # among labels
 
 
 def draw_rng(seed: int, step: int, row: int) -> np.random.Generator:
   """Returns the generator of a row's crop; counter-based, since one is made for every image."""
   return np.random.Generator(np.random.Philox(key=[seed, CROP], counter=[step, row, 0, 0]))
+
+
+def ahead(items: Iterable, start: Callable, finish: Callable) -> Iterator[tuple]:
+  """Yields (item, finish(start(item))); the next few are started meanwhile."""
+  waiting = collections.deque()
+  for item in items:
+    waiting.append((item, start(item)))
+    if len(waiting) > AHEAD:
+      first, started = waiting.popleft()
+      yield first, finish(started)
+  for item, started in waiting:
+    yield item, finish(started)
 
 
 class Train:
@@ -63,14 +76,7 @@ class Train:
 
   def after(self, step: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step, batch) from `step` up to, not including, `last`; reads ahead meanwhile."""
-    waiting = collections.deque()
-    for ahead in range(step, last):
-      waiting.append((ahead, self._start(ahead)))
-      if len(waiting) > AHEAD:
-        number, started = waiting.popleft()
-        yield number, self._batches.finish(started)
-    for number, started in waiting:
-      yield number, self._batches.finish(started)
+    yield from ahead(range(step, last), self._start, self._batches.finish)
 
 
 class Test:
@@ -81,14 +87,10 @@ class Test:
 
   def __iter__(self) -> Iterator[Batch]:
     size, n = self._batches.batch_size, len(self._batches.reader.splits[0])
-    waiting = collections.deque()
-    for start in range(0, n, size):
-      waiting.append(self._batches.start(
-          lambda row, start=start: (0, start + row if start + row < n else -1)))
-      if len(waiting) > AHEAD:
-        yield self._batches.finish(waiting.popleft())
-    for started in waiting:
-      yield self._batches.finish(started)
+    start = lambda first: self._batches.start(
+        lambda row: (0, first + row if first + row < n else -1))
+    for _, batch in ahead(range(0, n, size), start, self._batches.finish):
+      yield batch
 
 
 class Data:
@@ -116,8 +118,9 @@ def build(config, seed: int, mesh: Mesh) -> Data:
     mesh: on which the batches lie.
 
   Raises:
-    UserError: a source, split, crop or batch size that cannot be used.
+    UserError: an unknown key, or a source, split, crop or batch size that cannot be used.
   """
+  config_lib.check_section('data', config, config_lib.image_data('', (0, 0), 0))
   sharding.check_batch(config.batch_size, mesh)
   source = open_source(config)
   splits, weights = training_splits(config, source)
@@ -137,7 +140,7 @@ def build(config, seed: int, mesh: Mesh) -> Data:
     cut = cutter(config, crop, source.channels, quick and not kept)
     if kept:  # cut once and for all
       chosen, cut = [_cut(split, cut) for split in chosen], lambda example, rng: example.content
-    readers.append(Reader(chosen, cut, {**shapes, **extra}, config.on_error))
+    readers.append(Reader(chosen, filler(cut), {**shapes, **extra}, config.on_error))
   eval_size = min(config.batch_size, len(test))
   eval_size = -(-eval_size // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
   train = Train(Batches(readers[0], config.batch_size, mesh), seed, weights, config.repeats)
@@ -221,6 +224,26 @@ def cutter(config, crop: Mapping, channels: int, quick: bool):
   if quick or not config.antialias:
     return lambda example, rng: cut(example.quick(channels, config.antialias), rng)
   return lambda example, rng: cut(example.image(channels), rng)
+
+
+def filler(cut) -> Fill:
+  """Returns what writes an example, cut by (example, generator) -> uint8, or padding into a row."""
+  def fill(row, example, rng):
+    row['image'][...] = 0 if example is None else cut(example, rng)
+    row['mask'][...] = example is not None
+    _put_labels(row['label'], example.labels if example else ())
+    if 'real' in row:
+      _put_labels(row['real'], example.real if example else ())
+  return fill
+
+
+def _put_labels(row: np.ndarray, labels: Sequence[int]) -> None:
+  """Writes the labels of one example: one, or several and padding."""
+  if row.ndim == 0:
+    row[...] = labels[0] if labels else 0
+  else:
+    row[...] = PADDING
+    row[:len(labels)] = labels
 
 
 def _cut(split: Split, cut) -> Split:

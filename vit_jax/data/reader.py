@@ -4,46 +4,48 @@ import concurrent.futures
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from vit_jax import sharding
-from vit_jax.data.sources import Example, Split
+from vit_jax.data.sources import Split
 from vit_jax.data.sources.shards import FeatureError
 from vit_jax.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
 Shapes = Mapping[str, tuple[tuple[int, ...], type]]
+Row = Mapping[str, np.ndarray]  # views of one row of the arrays of a batch
+Fill = Callable[[Row, Any, np.random.Generator | None], None]
 
 CHUNK = 8  # rows that a thread reads at a time
-PADDING = -1  # among labels
-
 
 class Reader:
   """Reads rows of examples on the host, in threads, and counts what could not be read."""
 
-  def __init__(self, splits: Sequence[Split], crop, shapes: Shapes, on_error: str):
+  def __init__(self, splits: Sequence[Split], fill: Fill, shapes: Shapes, on_error: str):
     """Takes what to read.
 
     Args:
       splits: of one source, or of several that are mixed.
-      crop: (example, generator) -> uint8 `[height, width, channels]`.
+      fill: (row, example or None, generator or None) writes the row of an example, or of padding.
       shapes: {key of a batch: (shape of a row, dtype)}.
       on_error: 'raise' or 'skip'.
     """
     if on_error not in ('raise', 'skip'):
       raise unknown('data.on_error', on_error, ('raise', 'skip'))
-    self.splits, self.shapes, self._crop, self._on_error = splits, shapes, crop, on_error
+    self.splits, self.shapes, self._fill, self._on_error = splits, shapes, fill, on_error
     self._pool = concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 32))
     self._skipped, self._lock = set(), threading.Lock()
 
-  def _read(self, split: int, index: int, rng) -> tuple[Example, np.ndarray] | None:
+  def _read(self, row: Row, split: int, index: int, rng) -> bool:
+    """Fills a row; returns whether its example could be read."""
     try:
-      example = self.splits[split].read(index)
-      return example, self._crop(example, rng)
+      self._fill(row, self.splits[split].read(index), rng)
+      return True
     except FeatureError:
       raise
     except UserError as error:
@@ -53,7 +55,7 @@ class Reader:
         if (split, index) not in self._skipped:
           self._skipped.add((split, index))
           print(f'skipped ({len(self._skipped)} so far): {error}', file=sys.stderr, flush=True)
-      return None
+      return False
 
   def submit(self, rows: Sequence[tuple[int, int]], rngs: Sequence | None):
     """Starts reading rows.
@@ -71,35 +73,22 @@ class Reader:
                     for start in range(0, len(rows), CHUNK)]
 
   def _rows(self, rows, rngs, arrays, start: int) -> None:
-    for row in range(start, min(start + CHUNK, len(rows))):
-      found = self._row(*rows[row], rngs[row] if rngs else None)
-      labels, real = (found[0].labels, found[0].real) if found else ((), ())
-      _put_labels(arrays['label'], row, labels)
-      if 'real' in arrays:
-        _put_labels(arrays['real'], row, real)
-      arrays['image'][row], arrays['mask'][row] = (found[1], 1.) if found else (0, 0.)
+    for at in range(start, min(start + CHUNK, len(rows))):
+      row = {key: array[at, ...] for key, array in arrays.items()}
+      if not self._row(row, *rows[at], rngs[at] if rngs else None):
+        self._fill(row, None, None)
 
-  def _row(self, split: int, index: int, rng) -> tuple[Example, np.ndarray] | None:
-    """Returns what stands in one row."""
+  def _row(self, row: Row, split: int, index: int, rng) -> bool:
+    """Fills a row; returns whether anything stands in it."""
     length = len(self.splits[split])
     attempts = 0 if index < 0 else 1 if rng is None else min(length, 100)
     for attempt in range(attempts):
-      found = self._read(split, (index + attempt) % length, rng and rng())
-      if found:
-        return found
+      if self._read(row, split, (index + attempt) % length, rng and rng()):
+        return True
     if attempts > 1:
       raise UserError(f'{attempts} images in a row cannot be read, from number {index} of the training '
                       'split on; is the data damaged?')
-    return None
-
-
-def _put_labels(array: np.ndarray, row: int, labels: Sequence[int]) -> None:
-  """Writes the labels of one row, padded."""
-  if array.ndim == 1:
-    array[row] = labels[0] if labels else 0
-  else:
-    array[row] = PADDING
-    array[row, :len(labels)] = labels
+    return False
 
 
 class Batches:
