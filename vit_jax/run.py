@@ -14,7 +14,7 @@ from clu import parameter_overview
 import jax
 from jax.experimental import multihost_utils
 
-from vit_jax import config as config_lib, metrics
+from vit_jax import config as config_lib, metrics, trees
 from vit_jax.checkpoint import Checkpoints
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
@@ -121,6 +121,23 @@ class Run:
     if jax.process_index() == 0:
       with open(os.path.join(self.workdir, 'parameters.txt'), 'w') as file:
         file.write(parameter_overview.get_parameter_overview(params, include_stats=False) + '\n')
+
+  def check_constants(self, constants) -> None:
+    """Says what a task reads in every step; UserError when the run in the workdir began with other."""
+    path, found = os.path.join(self.workdir, 'constants.json'), {}
+    for name, tree in constants.items():
+      found[name] = trees.fingerprint(tree)
+      self.say(f'{name}: {trees.count(tree):,} numbers, fingerprint {found[name]}')
+    if os.path.exists(path):
+      with open(path) as file:
+        old = json.load(file)
+      for name in found:
+        if found[name] != old.get(name):
+          raise UserError(f'the run in {self.workdir!r} began with another {name} (fingerprint '
+                          f'{old.get(name)}, now {found[name]}); give it that one, or choose another '
+                          '--workdir')
+    elif found and jax.process_index() == 0:
+      write_json(path, found)
 
   def say(self, text: str) -> None:
     """Prints a line, from the first process alone."""

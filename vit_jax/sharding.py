@@ -148,6 +148,11 @@ def shardings(tree, rules: Rules, mesh: Mesh):
   return jax.tree_util.tree_map_with_path(place, tree), undivided
 
 
+def place(array: np.ndarray, where: NamedSharding) -> jax.Array:
+  """Returns an array of the host as it is to lie, on any number of processes that all have it."""
+  return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
+
+
 @functools.cache
 def check_batch(batch_size: int, mesh: Mesh, what: str = 'data.batch_size') -> None:
   """Raises UserError unless the mesh divides the batch."""

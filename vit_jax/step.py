@@ -104,8 +104,10 @@ def ascend(params, grads, rho: float):
 def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable, state: TrainState,
          *, seed: int, accumulate: int = 1, ema_decay: float = 0., ema_warmup: bool = True,
          sam_rho: float = 0., frozen=None
-         ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]:
-  """Returns the jitted train step: (state, batch) -> (state, metrics); the state is donated.
+         ) -> Callable[..., tuple[TrainState, dict[str, Pair]]]:
+  """Returns the jitted train step: (state, batch, **constants) -> (state, metrics).
+
+  The state is donated; constants are those of the task.
 
   Args:
     task: gives augmentation and loss.
@@ -120,9 +122,9 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
     sam_rho: radius of sharpness-aware minimisation; 0 for none, see `ascend`.
     frozen: tree of booleans: parameters whose gradient nobody needs, so that it is not computed.
   """
-  def train_step(state, batch):
+  def train_step(state, batch, **constants):
     augment_key, model_key = keys(seed, state.step)
-    batch = jax.tree.map(sharding.constrain, task.augment(batch, augment_key))
+    batch = jax.tree.map(sharding.constrain, task.augment(batch, augment_key, **constants))
 
     def gradients_at(params):
       grads, *rest = gradients(task, params, state.model_state, batch, model_key, accumulate)

@@ -67,7 +67,14 @@ class Task(Protocol):
   def init(self, rng: jax.Array, batch: Batch) -> Variables:
     """Returns fresh variables: `params` and whatever else the model keeps."""
 
-  def augment(self, batch: Batch, rng: jax.Array) -> Batch:
+  def constants(self, mesh) -> dict[str, Any]:
+    """Returns what `augment` reads in every step and no step changes, such as a teacher's variables.
+
+    {argument of `augment`: tree of arrays, placed on the mesh}. They are no part of the state: read
+    anew at each start of a run, which refuses others than those it began with.
+    """
+
+  def augment(self, batch: Batch, rng: jax.Array, **constants) -> Batch:
     """Returns the global training batch as the model sees it, before it is split into parts."""
 
   def loss(self, params, model_state, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Aux]:

@@ -83,6 +83,7 @@ def train(config, workdir: str) -> dict:
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
     data, task, optimizer, schedule, steps, evaluation = plan(config, mesh)
+    constants = task.constants(mesh)
     state, optimizer, undivided = step_lib.create_state(
         task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
     said = undivided[:1] + [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
@@ -94,13 +95,15 @@ def train(config, workdir: str) -> dict:
     for line in [describe(data, state, mesh, steps, config), *said]:
       run.say(line)
     run.list_parameters(state.params)
+    run.check_constants(constants)
     try:
-      return _loop(config, run, data, task, evaluation, run.restore(state), optimizer, schedule)
+      return _loop(config, run, data, task, evaluation, run.restore(state), optimizer, schedule,
+                   constants)
     finally:
       run.close()
 
 
-def _loop(config, run, data, task, evaluate, state, optimizer, schedule) -> dict:
+def _loop(config, run, data, task, evaluate, state, optimizer, schedule, constants) -> dict:
   """Runs the steps that are left."""
   frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
       'freeze') else None
@@ -111,7 +114,7 @@ def _loop(config, run, data, task, evaluate, state, optimizer, schedule) -> dict
   try:
     for number, batch in data.train.after(step, run.total_steps):
       run.profile(number)
-      state, sums = train_step(state, batch)
+      state, sums = train_step(state, batch, **constants)
       step = number + 1
       run.log(step, sums, config.data.batch_size)
       stopped = run.stopping(step)

@@ -3,13 +3,16 @@
 Each returns {output: our value}.
 """
 
+import re
+
 import jax
 import numpy as np
 
 from tests.goldens.base import Golden
-from vit_jax import layer_decay, optimizers, schedules, trees, weights
+from vit_jax import layer_decay, losses, optimizers, schedules, trees, weights
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
+from vit_jax.tasks.distillation import divergence
 from vit_jax.weights.table import to_theirs
 from vit_jax.weights.timm import TIMM
 
@@ -133,6 +136,29 @@ def parameter_groups(golden: Golden) -> dict[str, list]:
                                     for (scale, decay), names in groups.items()])}
 
 
+def distillation(golden: Golden) -> dict[str, np.ndarray]:
+  """DeiT's loss and its gradients, per kind, share and temperature; of 'none', of the labels alone."""
+  inputs, out = golden.inputs, {}
+  labels = jax.nn.one_hot(inputs['labels'], inputs['logits_cls'].shape[1])
+  for name in golden.outputs:
+    what, _, case = name.partition('/')
+    kind, alpha, tau = re.fullmatch(r'(\w+)_alpha(.+)_tau(.+)', case).groups()
+
+    def loss(own, taught, kind=kind, alpha=float(alpha), tau=float(tau)):
+      if kind == 'none':
+        return losses.softmax(own, labels).mean()
+      apart = divergence(taught, inputs['teacher_logits'], kind, tau)
+      return ((1. - alpha) * losses.softmax(own, labels) + alpha * apart).mean()
+
+    heads = inputs['logits_cls'], inputs['logits_dist']
+    if what == 'loss':
+      out[name] = loss(*heads)
+    else:
+      out[name] = jax.grad(loss, argnums=('grad_cls', 'grad_dist').index(what))(*heads)
+  return out
+
+
 SYSTEMS = dict(posemb_google=position_tables, posemb_torch=torch_position_tables,
                lr_schedules_jax=jax_schedules, lr_schedules_torch=torch_schedules,
-               layer_decay=parameter_groups)
+               layer_decay=parameter_groups,
+               deit_losses=distillation)

@@ -37,7 +37,11 @@ class Measures:
 
   def step(self, params, model_state, batch):
     """Returns {name: (sum, count)} over the examples that are not padding."""
-    logits = self._predict(params, model_state, batch).astype(jnp.float32)
+    return self.sums(self._predict(params, model_state, batch), batch)
+
+  def sums(self, logits, batch):
+    """Returns the same of logits `[batch, classes]`."""
+    logits = logits.astype(jnp.float32)
     labels = multi_hot(batch['label'], logits.shape[1])
     mask = batch['mask'] * labels.any(axis=1)
     right = top_k(logits, labels, 1)

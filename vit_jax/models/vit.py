@@ -35,7 +35,7 @@ SCALING = 'Scaling vision transformers, arXiv:2106.04560, table 2'
 
 POOLS = ('token', 'mean', 'attention', 'none')
 POSITIONS = ('learned', 'sincos', 'none')
-FUSIONS = ('logits', 'softmax', 'class', 'distillation')
+FUSIONS = ('logits', 'softmax', 'class', 'distillation', 'none')
 # Kernels and biases of the layers, then tokens and head. DeiT's truncation, at 100 deviations, is none.
 _zeros, _normal = nn.initializers.zeros, nn.initializers.normal(stddev=.02)
 INITS = dict(
@@ -168,6 +168,22 @@ class AttentionPool(nn.Module):
     return (x + MlpBlock(self.mlp_dim, self.gelu, dtype=self.dtype)(y))[:, 0]
 
 
+def fuse(own: jax.Array, distilled: jax.Array, how: str) -> jax.Array | tuple[jax.Array, jax.Array]:
+  """Returns what the class head's and the distillation head's logits `[batch, classes]` agree on.
+
+  Args:
+    own, distilled: of the two heads.
+    how: one of `FUSIONS`, see `ViT`.
+  """
+  if how == 'none':
+    return own, distilled
+  if how in ('class', 'distillation'):
+    return own if how == 'class' else distilled
+  if how == 'logits':
+    return (own + distilled) / 2.
+  return jnp.logaddexp(jax.nn.log_softmax(own), jax.nn.log_softmax(distilled)) - jnp.log(2.)
+
+
 class ViT(nn.Module):
   """Vision Transformer: a classifier, or a backbone where `num_classes` is None.
 
@@ -182,8 +198,8 @@ class ViT(nn.Module):
     distillation_token: a second token and a second head, `head_dist` (DeiT, arXiv:2012.12877, section
       4): training gives (class logits, distillation logits).
     fusion: of the two heads otherwise: 'logits', their mean (DeiT's code), 'softmax', the logarithm of
-      the mean of their probabilities (DeiT's section 5.3), or one of them alone, 'class' or
-      'distillation' (DeiT's table 3).
+      the mean of their probabilities (DeiT's section 5.3), one of them alone, 'class' or
+      'distillation' (DeiT's table 3), or 'none', both as in training.
     position: 'learned', 'sincos' or 'none'.
     representation_size: width of the tanh layer before the head; None for no such layer.
     dropout_rate: behind every dense layer but query, key and value, and behind the positions.
@@ -317,13 +333,7 @@ class ViT(nn.Module):
     """Maps the encoded tokens to both heads' logits in training, and to what they agree on else."""
     self.sow('intermediates', 'representation', x[:, 0])
     own, distilled = self._head('head')(x[:, 0]), self._head('head_dist')(x[:, 1])
-    if train:
-      return own, distilled
-    if self.fusion in ('class', 'distillation'):
-      return own if self.fusion == 'class' else distilled
-    if self.fusion == 'logits':
-      return (own + distilled) / 2.
-    return jnp.logaddexp(jax.nn.log_softmax(own), jax.nn.log_softmax(distilled)) - jnp.log(2.)
+    return fuse(own, distilled, 'none' if train else self.fusion)
 
   def _encode(self, patches, train):
     """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""

@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from vit_jax import losses, metrics, models, sharding
@@ -34,6 +36,10 @@ class Classification:
   label_smoothing: float = 0.
   target_threshold: float | None = None
 
+  # {option of `config.task`: field}
+  OPTIONS: ClassVar[Mapping[str, str]] = dict(
+      loss='loss_name', label_smoothing='label_smoothing', target_threshold='target_threshold')
+
   @classmethod
   def open_data(cls, config, seed: int, mesh) -> pipeline.Data:
     """Returns labelled images, see `vit_jax.data.pipeline.build`."""
@@ -55,12 +61,10 @@ class Classification:
 
   @classmethod
   def _with_options(cls, model, info, ops, **options):
-    names = dict(loss='loss_name', label_smoothing='label_smoothing',
-                 target_threshold='target_threshold')
     for option in options:
-      if option not in names:
-        raise unknown('option of the task:', option, names)
-    task = cls(model, info, ops, **{names[k]: v for k, v in options.items()})
+      if option not in cls.OPTIONS:
+        raise unknown('option of the task:', option, cls.OPTIONS)
+    task = cls(model, info, ops, **{cls.OPTIONS[k]: v for k, v in options.items()})
     losses.check(task.loss_name, task.label_smoothing, task.target_threshold, info.num_classes,
                  info.multi_label)
     return task
@@ -83,6 +87,10 @@ class Classification:
     image = jnp.zeros((1, *batch['image'].shape[1:]), jnp.float32)
     return self.model.init(rng, image)
 
+  def constants(self, mesh) -> dict:
+    """Nothing but the batch is read."""
+    return {}
+
   def augment(self, batch, rng):
     """Returns the batch with float images in [0, 1] after augmentation, and `target`."""
     images = batch['image'].astype(jnp.float32) / 255.
@@ -99,15 +107,20 @@ class Classification:
     """Returns the mean loss of an augmented batch, and its metrics."""
     logits, changed = self._apply(params, model_state, batch['image'], train=True,
                                   rngs={'dropout': rng}, mutable=list(model_state))
+    sums = {name: metrics.masked(each, batch['mask'])
+            for name, each in self.measure(logits, batch).items()}
+    total, count = sums['loss']
+    return total / jnp.maximum(count, 1.), Aux(sums, changed, count)
+
+  def measure(self, logits, batch) -> dict[str, jax.Array]:
+    """Returns `loss` and what else is logged of each example of a training batch, `[batch]` each."""
     if isinstance(logits, tuple):
       raise UserError('the model has two heads, of which the second learns from a teacher; train it by '
-                      'distillation, or set model.distillation_token=false')
-    each = losses.LOSSES[self.loss_name](logits, batch['target'])
-    total, count = metrics.masked(each, batch['mask'])
+                      "distillation (task.name='vit_jax.tasks.distillation.Distillation'), or set "
+                      'model.distillation_token=false')
     right = top_k(logits, multi_hot(batch['label'], self.info.num_classes), 1)
-    sums = {'loss': (total, count),
-            self.best.removeprefix('test/'): metrics.masked(right, batch['mask'])}
-    return total / jnp.maximum(count, 1.), Aux(sums, changed, count)
+    return {'loss': losses.LOSSES[self.loss_name](logits, batch['target']),
+            self.best.removeprefix('test/'): right}
 
   def predict(self, params, model_state, batch):
     """Returns logits `[batch, classes]` of uint8 images, without augmentation."""

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax import checkpoint, models, trees
+from vit_jax import checkpoint, models, sharding, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.weights import published
@@ -50,7 +50,8 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
       resize_patches=resize_patches, reset_head=reset_head or other_classes)
   report.note += _differences(model, source.table)
   loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
-  placed = {k: _like(loaded[k], v) if k in loaded else v for k, v in flat.items()}
+  placed = {k: sharding.place(np.asarray(loaded[k], v.dtype), v.sharding) if k in loaded else v
+            for k, v in flat.items()}
   return {**variables, **unflatten(placed)}, report
 
 
@@ -111,9 +112,3 @@ def check_classes(path: str, info: Info) -> None:
                     f'the data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '
                     '...); evaluate it on its own data (data.source), or fine-tune it on these by '
                     'training with init_from')
-
-
-def _like(array: np.ndarray, placed: jax.Array) -> jax.Array:
-  """Returns the host array placed as another array lies, on any number of processes."""
-  array = np.asarray(array, placed.dtype)
-  return jax.make_array_from_callback(array.shape, placed.sharding, lambda index: array[index])

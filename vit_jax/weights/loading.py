@@ -15,7 +15,7 @@ from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.vit import ViT
 from vit_jax.weights import published
-from vit_jax.weights.fit import Grid, fit
+from vit_jax.weights.fit import Grid, Report, fit
 from vit_jax.weights.published import Source
 from vit_jax.weights.table import to_ours
 from vit_jax.weights.vit import GOOGLE
@@ -33,11 +33,13 @@ class Loaded:
     params: its parameters.
     info: facts of its data.
     state: what else it keeps, such as running statistics under `batch_stats`.
+    report: what became of each parameter.
   """
   model: nn.Module
   params: dict
   info: Info
   state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  report: Report = dataclasses.field(default_factory=Report)
 
   @property
   def variables(self) -> dict:
@@ -172,7 +174,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
       info, image_size=size, channels=channels, classes=classes,
       mean=published.per_channel(info.mean, channels), std=published.per_channel(info.std, channels))
   state = complete(flat, model, shapes, size, channels, seed)
-  return Loaded(model, state.pop('params'), info, state)
+  return Loaded(model, state.pop('params'), info, state, report)
 
 
 def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
