@@ -1,32 +1,33 @@
-"""COCO's average precision of boxes; pycocotools counts."""
+"""COCO's average precision, of boxes and of masks; pycocotools counts."""
 
 import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
 
-from vit_jax import sharding
+from detr_jax.evaluation import collecting
 from vit_jax.errors import UserError
 
 AREAS = ('all', 'small', 'medium', 'large')  # of pycocotools: up to 32 and 96 pixels squared
-KEPT = ('scores', 'labels', 'boxes')
 
 
 class AveragePrecision:
   """An evaluator that collects the detections of all images and counts once all are there."""
 
   def __init__(self, detect: Callable, ground_truth: Callable[[], Mapping],
-               category_ids: Sequence[int], max_detections: int = 100):
+               category_ids: Sequence[int], max_detections: int = 100,
+               masks: Callable | None = None):
     """Takes how a task detects, and the truth.
 
     Args:
       detect: (params, model_state, batch) -> dict of `scores`, `labels` `[batch, n]` and `boxes`
-        `[batch, n, 4]`, see `ops.postprocess.detections`.
+        `[batch, n, 4]`, see `ops.postprocess.detections`, and whatever `masks` needs.
       ground_truth: returns COCO's JSON of the split; its `images` are in the order of the split.
       category_ids: of the labels, as the data has them.
       max_detections: that count for each image and class, the best ones.
+      masks: makes of a row of what `detect` gave, on the host, bool masks `[n, height, width]` of the
+        image as it was, see `ops.postprocess.instance_masks`; then they are measured as well.
 
     Raises:
       UserError: fewer detections than the measures need.
@@ -34,77 +35,93 @@ class AveragePrecision:
     if max_detections <= 10:
       raise UserError(f'max_detections={max_detections} must be larger than 10: recall is measured '
                       'at 1, 10 and that many detections')
-    self._detect, self._ground_truth = detect, ground_truth
+    self._detect, self._ground_truth, self._masks = detect, ground_truth, masks
     self._category_ids, self._max_detections = category_ids, max_detections
-    self._latest = None, [], None  # what was evaluated last: finish and tables need the same
+    self._latest = None, None  # what was evaluated last: finish and tables need the same
 
   def step(self, params, model_state, batch):
-    """Returns the detections of the global batch, on every device, with `index` and `mask`."""
-    found = self._detect(params, model_state, batch)
-    return sharding.gather({**{key: found[key] for key in KEPT},
-                            'index': batch['index'], 'mask': batch['mask']})
+    """Returns the detections, split over the devices as the batch is."""
+    return collecting.split(self._detect(params, model_state, batch), batch)
 
   def update(self, total, outputs):
-    """Adds the images of a batch as {index: detections}; each counts once."""
+    """Adds {index: detections in COCO's format} of the images of a batch that lie on this process."""
     total = {} if total is None else total
-    rows = jax.device_get(outputs)
-    for row in np.flatnonzero(rows['mask']):
-      total.setdefault(int(rows['index'][row]), {key: rows[key][row] for key in KEPT})
+    for row in collecting.local_rows(outputs):
+      if int(row['index']) not in total:
+        total[int(row['index'])] = to_coco(row, self._category_ids, self._masks and self._masks(row))
     return total
 
   def finish(self, total) -> dict[str, float]:
-    """Returns COCO's twelve numbers as shares of 1, -1 where there is nothing to find."""
-    return {**summarize(self._evaluated(total)[1]), 'examples': len(total)}
+    """Returns COCO's twelve numbers as shares of 1, -1 where there is nothing to find.
+
+    With masks, theirs follow with `mask_` before the name.
+    """
+    images, _, evaluations = self._evaluated(total)
+    numbers = {f'{prefix}{name}': value for prefix, evaluation in evaluations.items()
+               for name, value in summarize(evaluation).items()}
+    return {**numbers, 'examples': len(images)}
 
   def tables(self, total) -> dict[str, list[dict]]:
     """Returns {'per_class': a row for each class, 'detections.json': see `to_coco`}."""
-    found, evaluation = self._evaluated(total)
-    return {'per_class': per_class(evaluation), 'detections.json': found}
+    _, found, evaluations = self._evaluated(total)
+    rows = [per_class(evaluation, prefix) for prefix, evaluation in evaluations.items()]
+    return {'per_class': [dict(kv for part in parts for kv in part.items()) for parts in zip(*rows)],
+            'detections.json': found}
 
   def _evaluated(self, total):
+    """Returns the images that were seen, all detections, and {prefix: evaluation}."""
     if self._latest[0] is not total:
-      truth = self._ground_truth()
-      found = to_coco(total, [image['id'] for image in truth['images']], self._category_ids)
-      self._latest = total, found, evaluate(truth, found, self._max_detections)
-    return self._latest[1:]
+      truth, images = self._ground_truth(), dict(collecting.join(list(total.items())))
+      found = [{'image_id': truth['images'][index]['id'], **detection}
+               for index in sorted(images) for detection in images[index]]
+      kinds = {'': 'bbox', 'mask_': 'segm'} if self._masks else {'': 'bbox'}
+      self._latest = total, (images, found, {
+          prefix: evaluate(truth, found, kind, self._max_detections) for prefix, kind in kinds.items()})
+    return self._latest[1]
 
 
-def to_coco(detections: Mapping[int, Mapping[str, np.ndarray]], image_ids: Sequence[int],
-            category_ids: Sequence[int]) -> list[dict]:
-  """Returns detections as COCO's results format has them.
+def to_coco(row: Mapping[str, np.ndarray], category_ids: Sequence[int],
+            masks: np.ndarray | None = None) -> list[dict]:
+  """Returns the detections of an image as COCO's results format has them, less `image_id`.
 
   Args:
-    detections: {index of the image: dict of `scores`, `labels` `[n]`, `boxes` `[n, 4]` corners}.
-    image_ids: of the indices, as the data has them.
+    row: `scores`, `labels` `[n]`, and `boxes` `[n, 4]` corners.
     category_ids: of the labels, as the data has them.
+    masks: bool `[n, height, width]`, or None.
 
   Returns:
-    [dict(image_id, category_id, bbox [left, top, width, height] in pixels, score)]
+    [dict(category_id, bbox [left, top, width, height] in pixels, score)], with masks also
+    `segmentation`, run lengths in pycocotools' coding.
   """
-  found = []
-  for index, rows in sorted(detections.items()):
-    boxes = np.concatenate([rows['boxes'][:, :2], rows['boxes'][:, 2:] - rows['boxes'][:, :2]], axis=1)
-    found += [dict(image_id=image_ids[index], category_id=category_ids[label], bbox=box, score=score)
-              for label, box, score in zip(rows['labels'].tolist(), boxes.tolist(),
-                                           rows['scores'].tolist())]
+  boxes = np.concatenate([row['boxes'][:, :2], row['boxes'][:, 2:] - row['boxes'][:, :2]], axis=1)
+  found = [dict(category_id=category_ids[label], bbox=box, score=score) for label, box, score in zip(
+      row['labels'].tolist(), boxes.tolist(), row['scores'].tolist())]
+  if masks is not None:
+    from pycocotools import mask as coding
+    for detection, mask in zip(found, masks):
+      coded = coding.encode(np.asfortranarray(mask, np.uint8))
+      detection['segmentation'] = dict(size=list(coded['size']), counts=coded['counts'].decode())
   return found
 
 
-def evaluate(truth: Mapping, found: Sequence[Mapping], max_detections: int = 100):
-  """Returns pycocotools' `COCOeval`, accumulated, for the boxes of all images.
+def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_detections: int = 100):
+  """Returns pycocotools' `COCOeval`, accumulated, for all images.
 
   Args:
     truth: in COCO's format, crowds among them.
     found: in COCO's results format.
+    kind: 'bbox' or 'segm'.
     max_detections: for each image and class.
   """
+  from pycocotools import mask as coding
   from pycocotools.cocoeval import COCOeval
+  area = {'bbox': lambda d: d['bbox'][2] * d['bbox'][3],
+          'segm': lambda d: float(coding.area(d['segmentation']))}[kind]
   # COCOeval takes a match with annotation 0 for none, so annotations are counted from 1.
   annotations = [{**a, 'id': n} for n, a in enumerate(truth['annotations'], 1)]
-  results = [{**d, 'id': n, 'iscrowd': 0, 'area': d['bbox'][2] * d['bbox'][3]}
-             for n, d in enumerate(found, 1)]
+  results = [{**d, 'id': n, 'iscrowd': 0, 'area': area(d)} for n, d in enumerate(found, 1)]
   with contextlib.redirect_stdout(io.StringIO()):
-    evaluation = COCOeval(_indexed(truth, annotations), _indexed(truth, results), 'bbox')
+    evaluation = COCOeval(_indexed(truth, annotations), _indexed(truth, results), kind)
     evaluation.params.maxDets = [1, 10, max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -134,7 +151,7 @@ def summarize(evaluation) -> dict[str, float]:
   return numbers | {f'ar_{area}': mean(recall[:, :, i, -1]) for i, area in enumerate(AREAS) if i}
 
 
-def per_class(evaluation) -> list[dict]:
+def per_class(evaluation, prefix: str = '') -> list[dict]:
   """Returns a row for each class: its name, objects without crowds, AP and AP50 (NaN without any)."""
   truth, precision = evaluation.cocoGt, evaluation.eval['precision'][:, :, :, 0, -1]
   objects = {id: 0 for id in truth.cats}
@@ -142,8 +159,8 @@ def per_class(evaluation) -> list[dict]:
     objects[annotation['category_id']] += not annotation.get('iscrowd', 0)
   rows = []
   for k, id in enumerate(evaluation.params.catIds):
-    some = objects[id] > 0
-    rows.append({'class': truth.cats[id]['name'], 'objects': objects[id],
-                 'ap': float(precision[:, :, k].mean()) if some else float('nan'),
-                 'ap50': float(precision[0, :, k].mean()) if some else float('nan')})
+    ap, ap50 = (float(precision[part, :, k].mean()) if objects[id] else float('nan')
+                for part in (slice(None), 0))
+    rows.append({'class': truth.cats[id]['name'], 'objects': objects[id], f'{prefix}ap': ap,
+                 f'{prefix}ap50': ap50})
   return rows

@@ -1,12 +1,10 @@
 """Panoptic quality (Kirillov et al., arXiv:1801.00868), as panopticapi counts it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from vit_jax import sharding
+from detr_jax.evaluation import collecting
 
 VOID = 0  # the segment id of pixels that belong to none
 # What is counted for each class: sum of IoU over matches, matches, segments too many, segments missed.
@@ -105,22 +103,20 @@ class PanopticQuality:
 
   def step(self, params, model_state, batch):
     """Returns what a picture is made of, split over the devices as the batch is."""
-    rows = self._predict(params, model_state, batch)
-    rows = {**rows, **{key: batch[key] for key in ('index', 'mask')}}
-    return jax.tree.map(sharding.constrain, rows)
+    return collecting.split(self._predict(params, model_state, batch), batch)
 
   def update(self, total, outputs):
-    """Adds (index, counts `[classes, 4]`) of the images of a batch that lie on this process."""
+    """Adds {index: counts `[classes, 4]`} of the images of a batch that lie on this process."""
     total = {} if total is None else total
-    for row in local_rows(outputs):
+    for row in collecting.local_rows(outputs):
       index = int(row['index'])
-      if row['mask'] and index not in total:
+      if index not in total:
         total[index] = count(*self._picture(row), *self._truth(index), len(self._classes))
     return total
 
   def _counts(self, total) -> np.ndarray:
-    counts = sum(total.values(), np.zeros((len(self._classes), 4)))
-    return multihost_utils.process_allgather(counts).reshape(-1, *counts.shape).sum(axis=0)
+    own = sum(total.values(), np.zeros((len(self._classes), 4)))
+    return np.sum(collecting.join([own.tolist()]), axis=0)
 
   def finish(self, total) -> dict[str, float]:
     """Returns PQ, SQ and RQ, see `summarize`."""
@@ -128,19 +124,10 @@ class PanopticQuality:
 
   def tables(self, total) -> dict[str, list[dict]]:
     """Returns {'panoptic_per_class': a row for each class}."""
-    counts = self._counts(total)
-    names = ('iou', 'matched', 'surplus', 'missed')
-    return {'panoptic_per_class': [
-        {'class': name, 'is_thing': bool(thing), **dict(zip(('pq', 'sq', 'rq'), quality.tolist())),
-         **{key: int(n) for key, n in zip(names[1:], row[1:])}}
-        for name, thing, quality, row in zip(self._classes, self._is_thing, qualities(counts), counts)]}
-
-
-def local_rows(outputs: Mapping[str, jax.Array]) -> Iterator[dict[str, np.ndarray]]:
-  """Yields the rows of a batch that lie on this process, each once over all processes."""
-  shards = {key: {shard.index[0].start or 0: shard for shard in array.addressable_shards
-                  if shard.replica_id == 0} for key, array in outputs.items()}
-  for start in sorted(shards['index']):
-    part = {key: np.asarray(found[start].data) for key, found in shards.items()}
-    for row in range(len(part['index'])):
-      yield {key: values[row] for key, values in part.items()}
+    rows, counts = [], self._counts(total)
+    for name, thing, quality, (_, *numbers) in zip(self._classes, self._is_thing, qualities(counts),
+                                                   counts):
+      rows.append({'class': name, 'is_thing': bool(thing),
+                   **dict(zip(('pq', 'sq', 'rq'), quality.tolist())),
+                   **dict(zip(('matched', 'surplus', 'missed'), map(int, numbers)))})
+    return {'panoptic_per_class': rows}

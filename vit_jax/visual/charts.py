@@ -50,11 +50,11 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
   return figure
 
 
-PANELS = ('loss', 'accuracy', 'precision_at_1', 'learning_rate')
+PANELS = ('loss', 'accuracy', 'precision_at_1', 'ap', 'ap50', 'pq', 'learning_rate')
 
 
 def draw_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-  """Loss, accuracy and, small, the learning rate over the steps of a run.
+  """Loss, main measures and, small, the learning rate over the steps of a run.
 
   Args:
     metrics: `(steps, values)` by name, see `curves.read_metrics`. The part before the last slash
@@ -70,7 +70,7 @@ def draw_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     if what in PANELS:
       panels.setdefault(what, {})[line] = series
   if not panels:
-    raise UserError('the run has logged no loss, accuracy or learning rate yet.')
+    raise UserError('the run has logged no loss, measure or learning rate yet.')
   order = [what for what in PANELS if what in panels]
   heights = [1. if what == 'learning_rate' else 2.6 for what in order]
   figure = style.new_figure(6.4, sum(heights) + .5)
