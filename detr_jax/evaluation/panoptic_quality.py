@@ -87,19 +87,21 @@ class PanopticQuality:
   """
 
   def __init__(self, predict: Callable, picture: Callable, truth: Callable[[int], tuple],
-               classes: Sequence[str], is_thing: Sequence[bool]):
+               classes: Sequence[str], category_ids: Sequence[int], is_thing: Sequence[bool]):
     """Takes how a task predicts, and the truth.
 
     Args:
       predict: (params, model_state, batch) -> dict of arrays `[batch, ...]`.
       picture: makes of a row of them, on the host, segment ids `[height, width]` of the image as it
         was, and its segments, see `ops.postprocess.panoptic`.
-      truth: returns the same of an image of the split, by its index.
+      truth: returns segment ids and COCO's `segments_info` of an image of the split, by its index.
       classes: names of the labels.
+      category_ids: of the labels, as the data has them.
       is_thing: whether objects of a label are told apart.
     """
     self._predict, self._picture, self._truth = predict, picture, truth
     self._classes, self._is_thing = classes, is_thing
+    self._labels = {number: label for label, number in enumerate(category_ids)}
 
   def step(self, params, model_state, batch):
     """Returns what a picture is made of, split over the devices as the batch is."""
@@ -111,7 +113,9 @@ class PanopticQuality:
     for row in collecting.local_rows(outputs):
       index = int(row['index'])
       if index not in total:
-        total[index] = count(*self._picture(row), *self._truth(index), len(self._classes))
+        true_ids, segments = self._truth(index)
+        segments = [{**s, 'label': self._labels[s['category_id']]} for s in segments]
+        total[index] = count(*self._picture(row), true_ids, segments, len(self._classes))
     return total
 
   def _counts(self, total) -> np.ndarray:
@@ -123,11 +127,12 @@ class PanopticQuality:
     return summarize(self._counts(total), self._is_thing)
 
   def tables(self, total) -> dict[str, list[dict]]:
-    """Returns {'panoptic_per_class': a row for each class}."""
+    """Returns {'panoptic_per_class': a row for each class that the truth or a prediction has}."""
     rows, counts = [], self._counts(total)
     for name, thing, quality, (_, *numbers) in zip(self._classes, self._is_thing, qualities(counts),
                                                    counts):
-      rows.append({'class': name, 'is_thing': bool(thing),
-                   **dict(zip(('pq', 'sq', 'rq'), quality.tolist())),
-                   **dict(zip(('matched', 'surplus', 'missed'), map(int, numbers)))})
+      if any(numbers):
+        rows.append({'class': name, 'is_thing': bool(thing),
+                     **dict(zip(('pq', 'sq', 'rq'), quality.tolist())),
+                     **dict(zip(('matched', 'surplus', 'missed'), map(int, numbers)))})
     return {'panoptic_per_class': rows}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detr_jax.ops import boxes as box_ops
+from detr_jax.ops.masks import nearest
 
 # Of the authors' PostProcessPanoptic: a query is kept above this probability, and a segment above
 # this many pixels.
@@ -51,6 +52,28 @@ def detections(logits: jax.Array, boxes: jax.Array, original_size: jax.Array,
               boxes=box_ops.to_xyxy(boxes) * scale[:, None])
 
 
+def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
+  """Returns which detections stay when of two of a class that overlap the weaker one goes.
+
+  A set predictor needs no such suppression (DETR, section 4.2); a half-trained one may.
+
+  Args:
+    boxes: `[n, 4]` corners.
+    scores, labels: `[n]`.
+    iou: boxes overlap when their intersection over union is larger.
+
+  Returns:
+    int `[m]`, best first.
+  """
+  overlap = np.asarray(box_ops.iou(jnp.asarray(boxes), jnp.asarray(boxes)))
+  rivals = (overlap > iou) & (labels[:, None] == labels)
+  kept = []
+  for i in np.argsort(-scores, kind='stable'):
+    if not rivals[i, kept].any():
+      kept.append(i)
+  return np.array(kept, int)
+
+
 def enlarge(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]) -> np.ndarray:
   """Returns mask logits `[n, h, w]` of a padded canvas as they are over its valid part.
 
@@ -78,16 +101,15 @@ def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]
   Args:
     masks: float `[n, h, w]` logits over the canvas.
     canvas, size: see `enlarge`.
-    original_size: (height, width) of the image as it was; decisions are enlarged to it by the pixel
-      whose corner is nearest, as PyTorch does.
+    original_size: (height, width) of the image as it was; decisions are brought to it by the rule
+      of `ops.masks.nearest`.
     threshold: probability above which a pixel belongs to the object.
 
   Returns:
     bool `[n, *original_size]`.
   """
   inside = enlarge(masks, canvas, size) > np.log(threshold / (1 - threshold))
-  rows, columns = (np.arange(int(new)) * int(old) // int(new)
-                   for old, new in zip(size, original_size))
+  rows, columns = (nearest(int(old), int(new)) for old, new in zip(size, original_size))
   return inside[:, rows][:, :, columns]
 
 

@@ -54,12 +54,14 @@ def test_closed_forms():
 @pytest.mark.parametrize('devices', [1, 8])
 def test_every_image_counts_once(devices):
   truth = [halves(0, 1), halves(1, 0), halves(0, 0)]
+  known = [(ids, [dict(id=s['id'], category_id=(7, 200)[s['label']]) for s in segments])
+           for ids, segments in truth]
   guess = [halves(0, 1), halves(0, 1), halves(0, 1)]
   mesh = sharding.make_mesh(devices, devices=jax.devices()[:devices])
   evaluator = pq.PanopticQuality(
       lambda params, state, batch: dict(ids=batch['ids'] + 0),
-      lambda row: (row['ids'], guess[int(row['index'])][1]), lambda index: truth[index],
-      ('a', 'b'), (True, False))
+      lambda row: (row['ids'], guess[int(row['index'])][1]), lambda index: known[index],
+      ('a', 'b'), (7, 200), (True, False))
   total = None
   with jax.set_mesh(mesh):
     for rows in (np.array([0, 1, 2] + 5 * [-1]), np.array([2] + 7 * [-1])):

@@ -39,6 +39,14 @@ def test_sigmoids_give_the_best_pairs_of_query_and_class(rng):
   assert few['scores'].shape == (2, 24)
 
 
+def test_of_two_boxes_that_overlap_the_weaker_of_the_same_class_goes():
+  boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8], [20, 20, 30, 30.]])
+  scores, labels = np.array([.5, .9, .8, .1]), np.array([0, 0, 1, 0])
+  assert postprocess.suppress(boxes, scores, labels, .5).tolist() == [1, 2, 3]
+  assert postprocess.suppress(boxes, scores, labels, .95).tolist() == [1, 2, 0, 3]
+  assert postprocess.suppress(boxes[:0], scores[:0], labels[:0], .5).tolist() == []
+
+
 def disks(size, centres, stride=1):
   """Logits of a disk around each centre, on a canvas of `size`."""
   y, x = np.mgrid[:size[0], :size[1]]
