@@ -58,6 +58,15 @@ def decode(content: bytes, channels: int, name: str) -> Image.Image:
     raise damaged(name, error) from None
 
 
+def decode_flat(content: bytes, channels: int, name: str) -> Image.Image:
+  """Decodes an image as `decode` does, but as its pixels lie in the file, whatever its EXIF tag says."""
+  try:
+    with Image.open(io.BytesIO(content)) as file:
+      return convert(file, channels)
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    raise damaged(name, error) from None
+
+
 def plain_jpeg(content: bytes) -> tuple[int, int] | None:
   """Returns (height, width) of a JPEG that stands upright and has the usual colours, else None."""
   if content[:3] != b'\xff\xd8\xff':

@@ -126,6 +126,8 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   splits, weights = training_splits(config, source)
   test = with_real(source.split(config.test), config.real)
   check_splits(config, splits, test)
+  if config.repeats < 1 or config.batch_size % config.repeats:
+    raise UserError(f'data.repeats={config.repeats} must divide data.batch_size={config.batch_size}')
   size = tuple(config.resolution)
   info = Info(source.name, source.classes, source.channels, size, sum(map(len, splits)), len(test),
               tuple(config.mean), tuple(config.std), dict(config.eval_crop), config.interpolation,
@@ -177,8 +179,6 @@ def check_splits(config, train: Sequence[Split], test: Split) -> None:
       raise UserError(f'data.train={config.train!r} of {config.source} has {len(split.lengths)} shards, '
                       f'but {jax.process_count()} processes read it; write more shards (python -m '
                       'vit_jax.data.convert --shards=N) or start fewer processes')
-  if config.repeats < 1 or config.batch_size % config.repeats:
-    raise UserError(f'data.repeats={config.repeats} must divide data.batch_size={config.batch_size}')
 
 
 def with_real(test: Split, path: str) -> Split:

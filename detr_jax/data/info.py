@@ -1,0 +1,28 @@
+"""The facts of detection data."""
+
+import dataclasses
+
+from vit_jax.data.info import Info
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionInfo(Info):
+  """What a detector must know of the data it was trained on; `image_size` is the first canvas.
+
+  Attributes:
+    category_ids: the data set's own number of each class.
+    is_thing: of each class whether its objects are counted; () where the data does not tell.
+    canvases, test_canvases: (height, width) of the arrays that images lie on.
+    test_transforms: how a test image is made ready, as in `config.data.test_transforms`.
+    max_boxes: of an image in a batch.
+    masks: whether batches hold masks.
+    panoptic: whether the annotations are panoptic.
+  """
+  category_ids: tuple[int, ...] = ()
+  is_thing: tuple[bool, ...] = ()
+  canvases: tuple[tuple[int, int], ...] = ()
+  test_canvases: tuple[tuple[int, int], ...] = ()
+  test_transforms: tuple[dict, ...] = ()
+  max_boxes: int = 0
+  masks: bool = False
+  panoptic: bool = False

@@ -1,0 +1,239 @@
+"""From images with boxes to batches of few static shapes.
+
+An image lies at the top left of a canvas, an array of fixed size; the rest is zero. Every step uses one
+canvas, on all processes, chosen as a function of (seed, step) as often as images fit it best; so a run
+compiles once for each canvas, and a restart needs no state but the step. A batch is a flat dict:
+
+  image          uint8 [batch, height, width, 3], of the canvas
+  size           int32 [batch, 2], height and width of the image on it
+  mask           float32 [batch], 1 for examples and 0 for padding rows (their size is the canvas)
+  boxes          float32 [batch, max_boxes, 4], (centre x, centre y, width, height) as shares of `size`;
+                 real ones first, then 0
+  labels         int32 [batch, max_boxes], -1 where there is no box
+  original_size  int32 [batch, 2], height and width of the file
+  index          int32 [batch], number of the example in its split, -1 in padding rows
+  masks          uint8 [batch, max_boxes, height, ceil(width / 8)], bits packed along the width
+                 (numpy.packbits); only where data.masks
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jax.sharding import Mesh
+
+from detr_jax.data import transforms
+from detr_jax.data.config import detection_data
+from detr_jax.data.info import DetectionInfo
+from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
+from detr_jax.data.sources.base import say
+from detr_jax.data.transforms import Sample
+from vit_jax import config as config_lib, sharding
+from vit_jax.data import images
+from vit_jax.data.order import Mixture, Shuffled
+from vit_jax.data.pipeline import Data, ahead, check_splits, draw_rng
+from vit_jax.data.reader import Batch, Batches, Reader, Shapes
+from vit_jax.errors import UserError
+
+Canvas = tuple[int, int]
+SMALLEST = .001  # share of the images below which a canvas is not worth compiling for
+
+
+def build(config, seed: int, mesh: Mesh) -> Data:
+  """Opens the data of a config.
+
+  Args:
+    config: `config.data`, see `detection_data`.
+    seed: of the order and the transforms.
+    mesh: on which the batches lie.
+
+  Raises:
+    UserError: an unknown key, or a source, split, transform, canvas or batch size that cannot be used.
+  """
+  config_lib.check_section('data', config, detection_data('', 1, ()))
+  sharding.check_batch(config.batch_size, mesh)
+  chain, test_chain = transforms.make(config.transforms), transforms.make(config.test_transforms)
+  canvases = check_canvases(config.canvases, 'canvases')
+  test_canvases = check_canvases(config.test_canvases or config.canvases, 'test_canvases')
+  source = open_source(config)
+  train, test = source.split(config.train), source.split(config.test)
+  check_splits(config, [train], test)
+  if config.masks:
+    check_masks(config, train)
+  limit = box_limit(config, train)
+  info = DetectionInfo(
+      source.name, source.categories.names, 3, canvases[0], len(train), len(test), tuple(config.mean),
+      tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
+      canvases=canvases, test_canvases=test_canvases, max_boxes=limit, masks=config.masks,
+      test_transforms=tuple(map(dict, config.test_transforms)), panoptic=config.panoptic)
+
+  def batches(split, chain, canvas, size, masks):
+    wanted = shapes(canvas, limit, masks)
+    return Batches(Reader([split], filler(chain), wanted, config.on_error), size, mesh)
+
+  groups = grouped(train, chain, canvases, max(config.batch_size, SMALLEST * len(train)))
+  stream = Train([(batches(train, chain, canvas, config.batch_size, config.masks), members)
+                  for canvas, members in groups], seed)
+  groups = grouped(test, test_chain, test_canvases, 1)
+  rows = min(config.batch_size, max(len(members) for _, members in groups))
+  rows = -(-rows // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
+  once = Test([(batches(test, test_chain, canvas, rows, False), members) for canvas, members in groups])
+  return Data(info, stream, once, stream.shapes, config.batch_size)
+
+
+class Train:
+  """The endless training stream: each step of one canvas, each canvas in an order of its own."""
+
+  def __init__(self, groups: Sequence[tuple[Batches, np.ndarray]], seed: int):
+    """Takes (batches, examples `[n]`) of each canvas, and the seed of the order and the transforms."""
+    self._groups, self._seed = groups, seed
+    self.reader, self.shapes = groups[0][0].reader, groups[0][0].reader.shapes
+    weights = np.asarray([len(members) for _, members in groups]) / sum(len(m) for _, m in groups)
+    self._orders = [Shuffled([len(members)], seed, stream=k) for k, (_, members) in enumerate(groups)]
+    self._turns = Mixture([int] * len(groups), weights.tolist(), seed, lanes=1)  # (canvas, its own step)
+
+  def turn(self, step: int) -> tuple[int, int]:
+    """Returns (canvas, how many steps of it came before) of a step."""
+    return self._turns(0, step)
+
+  def example(self, step: int, row: int) -> tuple[int, int]:
+    """Returns (0, example) of a row of a step's global batch."""
+    canvas, own = self.turn(step)
+    batches, members = self._groups[canvas]
+    return 0, int(members[self._orders[canvas](own * batches.batch_size + row)])
+
+  def _start(self, step: int):
+    batches, _ = self._groups[self.turn(step)[0]]
+    return batches, batches.start(lambda row: self.example(step, row),
+                                  lambda row: draw_rng(self._seed, step, row))
+
+  def after(self, step: int, last: int) -> Iterator[tuple[int, Batch]]:
+    """Yields (step, batch) from `step` up to, not including, `last`; reads ahead meanwhile."""
+    yield from ahead(range(step, last), self._start, lambda found: found[0].finish(found[1]))
+
+
+class Test:
+  """The test split, once through, canvas by canvas; the last batch of each is padded, with mask 0."""
+
+  def __init__(self, groups: Sequence[tuple[Batches, np.ndarray]]):
+    """Takes (batches, examples `[n]`) of each canvas."""
+    self._groups = groups
+
+  def _start(self, place: tuple[int, int]):
+    (batches, members), first = self._groups[place[0]], place[1]
+    return batches, batches.start(
+        lambda row: (0, int(members[first + row]) if first + row < len(members) else -1))
+
+  def __iter__(self) -> Iterator[Batch]:
+    places = [(k, first) for k, (batches, members) in enumerate(self._groups)
+              for first in range(0, len(members), batches.batch_size)]
+    for _, batch in ahead(places, self._start, lambda found: found[0].finish(found[1])):
+      yield batch
+
+
+def check_canvases(canvases, key: str) -> tuple[Canvas, ...]:
+  """Returns the canvases as tuples; UserError for none, or one that is no pair of sizes."""
+  out = tuple(tuple(canvas) for canvas in canvases)
+  if not out or any(len(canvas) != 2 or min(canvas) < 1 for canvas in out):
+    raise UserError(f'data.{key}={out} must be pairs of height and width, such as ((800, 1344), '
+                    '(1344, 800))')
+  return out
+
+
+def check_masks(config, split: DetectionSplit) -> None:
+  """Raises UserError where masks are wanted, but not all objects have one."""
+  if not split.has_masks:
+    raise UserError(f'data.masks is set, but not every object of {config.source} has a segmentation; '
+                    'add them, or set data.masks=false')
+
+
+def box_limit(config, split: DetectionSplit) -> int:
+  """Returns the boxes of a row; tells how many images have more."""
+  if config.max_boxes < 0:
+    raise UserError(f'data.max_boxes={config.max_boxes} must be positive, or 0: as many as there are')
+  limit = config.max_boxes or max(-(-int(split.counts.max(initial=0)) // 8) * 8, 8)
+  over = split.counts[split.counts > limit]
+  if len(over):
+    say(f'data.max_boxes={limit}: {len(over)} training image(s) have more boxes, up to {over.max()}; '
+        f'{int((over - limit).sum())} of {split.counts.sum()} boxes are left out, the smallest of each')
+  return limit
+
+
+def shapes(canvas: Canvas, limit: int, masks: bool) -> Shapes:
+  """Returns {key of a batch: (shape of a row, dtype)}."""
+  height, width = canvas
+  out = dict(image=((height, width, 3), np.uint8), size=((2,), np.int32), mask=((), np.float32),
+             boxes=((limit, 4), np.float32), labels=((limit,), np.int32),
+             original_size=((2,), np.int32), index=((), np.int32))
+  return out | (dict(masks=((limit, height, -(-width // 8)), np.uint8)) if masks else {})
+
+
+def grouped(split: DetectionSplit, chain, canvases: Sequence[Canvas],
+            least: float) -> list[tuple[Canvas, np.ndarray]]:
+  """Returns (canvas, its examples int `[n]`) for every canvas that is used.
+
+  Args:
+    split: the images.
+    chain: transforms, which tell how large an image becomes.
+    canvases: to choose from.
+    least: a canvas with fewer images gives them to the largest group.
+  """
+  sizes, which = np.unique(split.sizes, axis=0, return_inverse=True)
+  best = np.asarray([fitting(transforms.extent(chain, *map(int, size)), canvases) for size in sizes])
+  best = best[which.reshape(-1)]
+  counts = np.bincount(best, minlength=len(canvases))
+  best[(counts < least)[best]] = counts.argmax()
+  return [(canvas, found) for k, canvas in enumerate(canvases)
+          if len(found := np.flatnonzero(best == k))]
+
+
+def fitting(size: tuple[int, int], canvases: Sequence[Canvas]) -> int:
+  """Returns which canvas suits an image: the smallest that holds it, or shrinks it least."""
+  shrink = [min(canvas[0] / size[0], canvas[1] / size[1], 1.) for canvas in canvases]
+  return min(range(len(canvases)), key=lambda k: (-shrink[k], canvases[k][0] * canvases[k][1]))
+
+
+def prepare(example: DetectionExample, chain, canvas: Canvas, rng, masks: bool) -> tuple[Sample, tuple]:
+  """Returns (sample as it lies on the canvas, (height, width) of the file).
+
+  What a transform makes larger than the canvas is shrunk until it fits. Crowds are left out.
+  """
+  image = example.image()
+  original = image.height, image.width
+  sample = Sample(image, example.boxes, example.labels, example.masks() if masks else None)
+  sample = sample.keep(~example.is_crowd & (transforms.areas(example.boxes) > 0.))
+  for transform in chain:
+    sample = transform(sample, rng)
+  height, width = sample.image.height, sample.image.width
+  scale = min(canvas[0] / height, canvas[1] / width)
+  if scale < 1.:
+    sample = transforms.resize(sample, *(max(min(round(side * scale), limit), 1)
+                                         for side, limit in zip((height, width), canvas)))
+  return sample, original
+
+
+def filler(chain):
+  """Returns what writes an example, or padding, into a row."""
+  def fill(row, example, rng):
+    for key, value in dict(image=0, boxes=0, labels=-1, masks=0).items():
+      if key in row:
+        row[key][...] = value
+    canvas = row['image'].shape[:2]
+    row['mask'][...], row['index'][...] = (0., -1) if example is None else (1., example.index)
+    row['size'][...] = row['original_size'][...] = canvas
+    if example is None:
+      return
+    sample, row['original_size'][...] = prepare(example, chain, canvas, rng, 'masks' in row)
+    limit = len(row['labels'])
+    if len(sample.labels) > limit:
+      largest = np.argsort(-transforms.areas(sample.boxes), kind='stable')[:limit]
+      sample = sample.keep(np.sort(largest))
+    height, width, count = sample.image.height, sample.image.width, len(sample.labels)
+    row['size'][...] = height, width
+    row['image'][:height, :width] = images.to_array(sample.image)
+    row['labels'][:count] = sample.labels
+    low, high = sample.boxes[:, :2], sample.boxes[:, 2:]
+    row['boxes'][:count] = np.concatenate([(low + high) / 2., high - low], -1) / ([width, height] * 2)
+    if 'masks' in row:
+      packed = np.packbits(sample.masks, axis=-1)
+      row['masks'][:count, :height, :packed.shape[-1]] = packed
+  return fill

@@ -1,0 +1,227 @@
+"""COCO's JSON with folders of images: detection, instance and panoptic segmentation."""
+
+import dataclasses
+import functools
+import glob
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from detr_jax.data.sources import annotations as files
+from detr_jax.data.sources import segmentation
+from detr_jax.data.sources.base import (
+    Categories, DetectionExample, DetectionSplit, coco_annotations, say)
+from vit_jax.data import images
+from vit_jax.data.sources.base import chosen, parse_split
+from vit_jax.errors import UserError
+
+BOXES = ('annotations/instances_{}.json', '{}/_annotations.coco.json', 'annotations/{}.json', '{}.json',
+         '{}/annotations.json', 'annotations/instances_{}2017.json')
+PANOPTIC = ('annotations/panoptic_{}.json', 'panoptic_{}.json', 'annotations/panoptic_{}2017.json')
+FOLDERS = ('{}', 'images/{}', '{}/images', '{}2017', 'images', '')
+PNGS = ('panoptic_{}', 'annotations/panoptic_{}', 'panoptic_{}2017', 'annotations/panoptic_{}2017')
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a split lies: its JSON, the folders its images may be in, and that of its panoptic PNGs."""
+  json: str
+  folders: tuple[str, ...]
+  pngs: tuple[str, ...] = ()
+
+
+def find(root: str, split: str, panoptic: bool) -> Place:
+  """Finds a split by the names that are usual.
+
+  Args:
+    root: folder of the data set.
+    split: its name, as 'train' or 'val2017', or 'FILE.json:IMAGES' or 'FILE.json:IMAGES:PNGS', from
+      the root.
+    panoptic: whether the panoptic annotations are wanted.
+
+  Raises:
+    UserError: when there are no such annotations.
+  """
+  path = functools.partial(os.path.join, root)
+  if '.json' in split:
+    name, *folders = split.split(':')
+    beside = [path(folder) for folder in folders[:1]] or [path(), path(os.path.dirname(name))]
+    return Place(path(name), tuple(beside), tuple(map(path, folders[1:])) or (path(name[:-5]),))
+  tried = [path(pattern.format(split)) for pattern in (PANOPTIC if panoptic else BOXES)]
+  found = next((file for file in tried if os.path.isfile(file)), None)
+  if not found:
+    there = sorted(os.path.relpath(file, root) for pattern in ('*.json', '*/*.json')
+                   for file in glob.glob(path(pattern)))
+    raise UserError(f'{root} has no {"panoptic " * panoptic}annotations of the split {split!r}: '
+                    f'expected {tried[0]}, or another usual name, or FILE.json:IMAGES as the split; it '
+                    f'holds {", ".join(there[:8]) or "no JSON"}')
+  folders = [path(folder.format(split)) for folder in FOLDERS]
+  return Place(found, (*folders, os.path.dirname(found)),
+               tuple(path(folder.format(split)) for folder in PNGS))
+
+
+class Coco:
+  """A folder with COCO's JSON; the categories are those of the training split."""
+
+  def __init__(self, root: str, train: str, panoptic: bool = False, masks: bool = False,
+               id_slots: int = 0, on_error: str = 'raise'):
+    """Reads the annotations of the training split.
+
+    Args:
+      root: folder of the data set.
+      train: the training split.
+      panoptic: whether to read panoptic annotations: things and stuff, as masks.
+      masks: whether masks are wanted.
+      id_slots: see `Categories.with_slots`.
+      on_error: 'raise', or 'skip' annotations that are wrong.
+
+    Raises:
+      UserError: for what is missing or wrong.
+    """
+    self.name = root
+    self._masks, self._panoptic, self._on_error = masks, panoptic, on_error
+    self._files = {}
+    self._own = self._open(parse_split(train)[0].name)[0].categories
+    self.categories = self._own.with_slots(id_slots)
+
+  def _open(self, split: str) -> tuple[files.File, str, str]:
+    """Returns (annotations, folder of images, folder of PNGs) of a whole split, checked."""
+    if split in self._files:
+      return self._files[split]
+    place = find(self.name, split, self._panoptic)
+    file = files.load(place.json, self._masks)
+    folder = image_folder(place.folders, file.file_names)
+    pngs = image_folder(place.pngs, file.pictures or [])
+    problems = [*file.problems, *missing(file, folder, pngs)]
+    if self._on_error == 'raise' and any(p.error for p in problems):
+      first = next(p for p in problems if p.error)
+      raise UserError(f'{file.path}: {first.text}{files.more(problems)}')
+    errors = sum(p.error for p in problems)
+    notes = [p for p in problems if not p.error and 'crowd' not in p.text]
+    if errors:
+      say(f'skipped: {errors} error(s) of {file.path}, the first: '
+          f'{next(p for p in problems if p.error).text}')
+    if notes:
+      say(f'{file.path}: {notes[0].text}' + f' (and {len(notes) - 1} more)' * (len(notes) > 1))
+    self._files[split] = file, folder, pngs
+    return self._files[split]
+
+  def split(self, name: str) -> DetectionSplit:
+    """Returns a split, such as 'val+test'; UserError for other categories than the training split's."""
+    parts = parse_split(name)
+    opened = [self._open(part.name) for part in parts]
+    for file, *_ in opened:
+      check_categories(file, self._own)
+    lengths = [len(file.file_names) for file, *_ in opened]
+    where = [(of, i) for of, length in enumerate(lengths) for i in range(length)]
+    index = chosen(list(zip(lengths, parts)))
+    rows = [where[i] for i in index]
+    return _Rows(opened, rows, self.categories, self._masks).split()
+
+
+def check_categories(file: files.File, own: Categories) -> None:
+  """Raises UserError where a split has other categories than training has."""
+  theirs, ours = dict(zip(file.categories.ids, file.categories.names)), dict(zip(own.ids, own.names))
+  if theirs != ours:
+    number = next(i for i in sorted({*theirs, *ours}) if theirs.get(i) != ours.get(i))
+    raise UserError(f'{file.path} has other categories than the training split: {number} is '
+                    f'{theirs.get(number)!r} here and {ours.get(number)!r} there; write the same list '
+                    'into both')
+
+
+def image_folder(folders: Sequence[str], names: Sequence[str]) -> str:
+  """Returns the folder that holds most of the first images; the first one, where none does."""
+  some = names[:20]
+  return max(folders, key=lambda folder: len(some) - len(files.missing_files(folder, some)), default='')
+
+
+def missing(file: files.File, folder: str, pngs: str) -> list[files.Problem]:
+  """Returns a problem for each image file and panoptic picture that is not there."""
+  number = dict(zip(file.file_names, file.image_ids))
+  out = [files.Problem(f'the file of image {number[name]}, {name}, is not in {folder}')
+         for name in files.missing_files(folder, file.file_names)]
+  if file.pictures is not None:
+    out += [files.Problem(f'image {i} ({name}) has no panoptic annotation')
+            for i, name, png in zip(file.image_ids, file.file_names, file.pictures) if not png]
+    out += [files.Problem(f'the panoptic picture {name} is not in {pngs}')
+            for name in files.missing_files(pngs, [name for name in file.pictures if name])]
+  return out
+
+
+class _Rows:
+  """The images of a split, of one file or several."""
+
+  def __init__(self, opened, rows: Sequence[tuple[int, int]], categories: Categories, masks: bool):
+    self._opened, self._rows, self._categories, self._masks = opened, rows, categories, masks
+    pick = lambda key: [getattr(opened[of][0], key)[i] for of, i in rows]
+    self._names, self._sizes = pick('file_names'), pick('sizes')
+    self._ids = np.asarray(pick('image_ids'), np.int64)
+    if len(set(self._ids.tolist())) < len(rows):  # files that are numbered alike
+      offset = np.cumsum([0, *(file.image_ids.max(initial=0) + 1 for file, *_ in opened)])
+      self._ids = self._ids + offset[[of for of, _ in rows]]
+
+  def split(self) -> DetectionSplit:
+    parts = map(self._annotations, range(len(self._rows)))
+    counts = [file.is_target[part].sum() for file, part in parts]
+    panoptic = self._segments if all(file.pictures for file, *_ in self._opened) else None
+    return DetectionSplit(self._read, self._sizes, counts, self._ids, self._truth, self._has_masks(),
+                          panoptic)
+
+  def _annotations(self, i: int) -> tuple[files.File, slice]:
+    of, image = self._rows[i]
+    file = self._opened[of][0]
+    return file, slice(file.starts[image], file.starts[image + 1])
+
+  def _has_masks(self) -> bool:
+    return all(file.pictures or file.segmentations and all(
+        entry for entry, used in zip(file.segmentations, file.is_target) if used)
+        for file, *_ in self._opened)
+
+  def _read(self, i: int) -> DetectionExample:
+    of, image = self._rows[i]
+    file, part = self._annotations(i)
+    path = os.path.join(self._opened[of][1], file.file_names[image])
+    labels = np.asarray([self._categories.labels[n] for n in file.category_ids[part]], np.int32)
+    return DetectionExample(
+        images.read_file(path), path, i, int(self._ids[i]), file.clipped(image, part), labels,
+        file.is_crowd[part], tuple(int(n) for n in file.sizes[image]),
+        functools.partial(self._mask, i) if self._masks else None)
+
+  def _mask(self, i: int) -> np.ndarray:
+    """Returns the masks of image i, bool `[n, height, width]`, in the order of its annotations."""
+    of, image = self._rows[i]
+    file, part = self._annotations(i)
+    size = tuple(int(n) for n in file.sizes[image])
+    if file.pictures:
+      path = os.path.join(self._opened[of][2], file.pictures[image])
+      return segmentation.panoptic_masks(segmentation.panoptic_ids(path, size), file.ids[part], path)
+    out = np.zeros((part.stop - part.start, *size), bool)
+    for mask, entry, number in zip(out, file.segmentations[part], file.ids[part]):
+      if entry:  # only a crowd may lack one
+        mask[...] = segmentation.mask(entry, size, f'{file.path}: annotation {number} of image '
+                                      f'{file.image_ids[image]} ({file.file_names[image]})')
+    return out
+
+  def _segments(self, i: int) -> tuple[np.ndarray, list[dict]]:
+    of, image = self._rows[i]
+    file, part = self._annotations(i)
+    size = tuple(int(n) for n in file.sizes[image])
+    path = os.path.join(self._opened[of][2], file.pictures[image])
+    found = [dict(id=int(number), category_id=int(category), iscrowd=int(crowd), area=float(area))
+             for number, category, crowd, area in zip(file.ids[part], file.category_ids[part],
+                                                      file.is_crowd[part], file.areas[part])]
+    return segmentation.panoptic_ids(path, size), found
+
+  def _truth(self) -> dict:
+    objects = []
+    for i, number in enumerate(self._ids):
+      file, part = self._annotations(i)
+      for k in range(part.start, part.stop):
+        entry = dict(image_id=int(number), category_id=int(file.category_ids[k]),
+                     bbox=file.boxes[k].tolist(), area=float(file.areas[k]),
+                     iscrowd=int(file.is_crowd[k]))
+        if file.segmentations and file.segmentations[k]:
+          entry['segmentation'] = file.segmentations[k]
+        objects.append(entry)
+    return coco_annotations(self._categories, self._sizes, self._ids, self._names, objects)
