@@ -28,7 +28,10 @@ WORDS = {
     'H/14 JFT': '=jft', 'L/16 JFT': '=jft', ' Adam |': 'pretrained=jft,', ' SGD |': 'pretrained=jft_sgd',
     'CIFAR-100': 'dataset=cifar100', 'Pets': 'dataset=oxford_iiit_pet', '-> ImageNet': 'imagenet2012',
     'Flowers': 'dataset=oxford_flowers102', 'VTAB': 'dataset=vtab/', 'Ti 224': 'model=deit_ti16',
-    'S 224': 'model=deit_s16', 'B 224': 'model=deit_b16', '^384': 'recipe=finetune'}
+    'S 224': 'model=deit_s16', 'B 224': 'model=deit_b16', '^384': 'recipe=finetune',
+    'usual distillation': 'distillation=soft', 'hard distillation': 'distillation=hard',
+    'distilled: ': '_distilled,data=imagenet1k,distillation=hard',
+    'no distillation': 'deit.py:model=deit_'}
 
 # Classes and training images; epochs and peak rate on JFT-300M (ViT paper, table 3).
 DATA = {
@@ -67,12 +70,14 @@ def hyper_rule(dataset, **_):
               warmup=warmup, peak=.003, end=.003 * .001)
 
 
-def deit(recipe='deit', **_):
+def deit(recipe='deit', epochs=0, **_):
   """DeiT's table 9, and its fine-tuning at 384."""
+  longer = int(epochs)
   batch, epochs, warmup, peak, end = {
       'deit': (1024, 300, 5, 1e-3, 1e-5), 'vit': (4096, 300, 3.4, 3e-3, 0.),
       'finetune': (512, 30, 5, 5e-6, 5e-6)}[recipe]
-  return dict(size=384 if recipe == 'finetune' else 224, data='imagenet1k', epochs=epochs, batch=batch,
+  return dict(size=384 if recipe == 'finetune' else 224, data='imagenet1k', epochs=longer or epochs,
+              batch=batch,
               warmup=0, warmup_epochs=warmup, peak=peak, end=end)
 
 
@@ -93,11 +98,12 @@ def parameters(name, size, classes, hidden):
 
 
 def multiply_adds(name, size, hidden):
-  """Returns the closed form of a ViT with one class."""
+  """Returns the closed form of a ViT with one class; a distillation token has a head of its own."""
   fields = models.variant(name).arguments
   d, m, patches = fields['width'], fields['mlp_dim'], (size // fields['patch_size']) ** 2
-  n = patches + 1
-  return (patches * fields['patch_size'] ** 2 * 3 * d + d + hidden * d * d
+  tokens = 1 + fields.get('distillation_token', False)
+  n = patches + tokens
+  return (patches * fields['patch_size'] ** 2 * 3 * d + tokens * d + hidden * d * d
           + fields['depth'] * (n * (4 * d * d + 2 * d * m) + 2 * n * n * d))
 
 
@@ -189,9 +195,17 @@ def test_what_is_not_own_says_why():
     described = row.table == 'deit_distillation' and row.column in ('label', 'teacher')
     assert (bool(row.configs) + row.quoted + bool(row.waits) == 1 or described
             or row.published is None), row
-  assert {row.row for row in CELLS if row.waits} == {
-      row for row in (*tables.table('deit_distillation').values, *tables.table('deit_throughput').values)
-      if 'distil' in row and row != 'no distillation'}
+
+
+def test_one_distilled_network_is_read_in_three_ways():
+  rows = [r for r in CELLS if r.table == 'deit_distillation' and r.row.startswith('distilled')
+          and r.configs]
+  by_size = {r.column: {s.configs for s in rows if s.column == r.column} for r in rows}
+  assert len(rows) == 12 and all(len(configs) == 1 for configs in by_size.values())
+  assert {r.measure for r in rows} == {'test_accuracy', 'test_class_accuracy',
+                                       'test_distillation_accuracy'}
+  for r in rows:
+    assert planned(r.configs[0][0]).model.distillation_token
 
 
 def run_cli(capsys, monkeypatch, *flags):

@@ -18,14 +18,19 @@ def workdir(spec: str, config) -> str:
     return os.path.join('runs', '_'.join([config.name, *given.get('resolution', '').split()]))
   data = given.get('data') or given['dataset']
   data = 'jft_sgd' if spec.startswith('bit_pretrain') and data == 'jft' else data
-  return os.path.join('runs', '_'.join([given['model'], data, *given.get('recipe', '').split()]))
+  if given.get('recipe') == 'finetune':
+    return given['init_from'] + '_finetune'
+  told = ' '.join(given.get(key, '') for key in ('recipe', 'distillation', 'epochs'))
+  return os.path.join('runs', '_'.join([given['model'], data, *told.split()]))
 
 
 def upstream(spec: str) -> str | None:
   """Returns the config of the run whose weights a row starts from; None for a run from scratch."""
   given = arguments(spec)
   if given.get('recipe') == 'finetune':
-    return f'deit.py:model={given["model"]},data={given["data"]}'
+    kept = [f'{k}={given[k]}' for k in ('model', 'data', 'distillation', 'teacher') if k in given]
+    epochs = given['init_from'].rpartition('_')[2]  # the paper's longer training says how long
+    return 'deit.py:' + ','.join(kept + [f'epochs={epochs}'] * epochs.isdigit())
   if 'pretrained' not in given:
     return None
   if given['pretrained'] == 'jft_sgd':

@@ -12,8 +12,8 @@ from vit_jax.tables.base import Row
 # What may differ between a run and its row: where the data and weights lie, how it was computed, the
 # seed, and the learning rate, which is chosen on the held-out split.
 FREE = ('seed', 'init_from', 'accumulate', 'mesh', 'log', 'evaluate', 'checkpoint', 'explore',
-        'schedule.peak', 'data.data_dir', 'data.real', 'data.on_error', 'model.dtype', 'model.remat',
-        'model.scan')
+        'schedule.peak', 'task.teacher', 'data.data_dir', 'data.real', 'data.on_error',
+        'model.dtype', 'model.remat', 'model.scan')
 
 
 def key(config) -> str:

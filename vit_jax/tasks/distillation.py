@@ -51,14 +51,16 @@ class Teacher:
     Args:
       init_from: workdir, checkpoint, published file, or name of a published checkpoint.
       name: of the model, where the weights do not tell.
-      image_size: (height, width) of its images; None: that of the weights.
+      image_size: of its images, a number or (height, width); None: that of the weights.
       **fields: of the model, such as `dtype='bfloat16'`.
     """
     if not init_from:
       raise UserError("a student needs a teacher: set task.teacher.init_from to a run's workdir, a file "
                       'of weights, or a name of vit_jax.list_pretrained()')
     self._names = (name, init_from) if name else (init_from,)
-    self._path, self._size, self._fields = init_from, image_size and tuple(image_size), fields
+    self._path, self._size, self._fields = init_from, image_size, fields
+    if isinstance(image_size, list):  # from JSON
+      self._size = tuple(image_size)
     self._model = self._info = None
 
   def load(self, info, mesh) -> Mapping[str, Any]:
