@@ -1,10 +1,15 @@
 """A published model: constructor arguments, where they come from, and how its images are made."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+from flax.core import FrozenDict
+
+from vit_jax.errors import UserError, unknown
 
 # Of ImageNet's training images; torchvision, timm and the DeiT family use them.
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
@@ -45,3 +50,45 @@ class Variant:
   source: str
   image_size: tuple[int, int] = (224, 224)
   preprocessing: Preprocessing = Preprocessing()
+
+
+def names(models: Mapping[str, Variant], pattern: str = '*') -> list[str]:
+  """Returns the names among `models` that fit a shell pattern, in order."""
+  return sorted(fnmatch.filter(models, pattern))
+
+
+def find(models: Mapping[str, Variant], name: str) -> Variant:
+  """Returns the variant of that name; UserError names the nearest one for an unknown name."""
+  if name not in models:
+    raise unknown('model', name, models)
+  return models[name]
+
+
+def create(models: Mapping[str, Variant], name: str, overrides: Mapping[str, Any]) -> nn.Module:
+  """Returns the linen module of a named model, some of its fields replaced.
+
+  Raises:
+    UserError: for an unknown name or field.
+  """
+  found, overrides = find(models, name), dict(overrides)
+  fields = {f.name for f in dataclasses.fields(found.module)} - {'name', 'parent'}
+  for field, value in overrides.items():
+    if field not in fields:
+      raise unknown(f'field of model {name!r}:', field, fields)
+    overrides[field] = _hashable(value)
+  if isinstance(overrides.get('dtype'), str):
+    overrides['dtype'] = _dtype(overrides['dtype'])
+  return found.module(**{**found.arguments, **overrides})
+
+
+def _hashable(value):
+  """Returns lists, as JSON has them, as tuples, also within a dict: a module must be hashable."""
+  if hasattr(value, 'items'):  # a dict, or a part of a config
+    return FrozenDict({k: _hashable(v) for k, v in value.items()})
+  return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+def _dtype(name: str) -> jnp.dtype:
+  if name not in ('float32', 'bfloat16', 'float16'):
+    raise UserError(f'dtype {name!r} is not one of float32, bfloat16, float16')
+  return jnp.dtype(name)

@@ -1,0 +1,296 @@
+"""DETR: a set of boxes from a transformer between an image and queries (arXiv:2005.12872).
+
+Parameters: `backbone/...` (as the backbone has them), `input_proj`, `encoder/layer_0/{self_attn,
+linear1, linear2, norm1, norm2}`, `decoder/layer_0/{self_attn, cross_attn, linear1, linear2, norm1,
+norm2, norm3}`, `decoder/norm`, `query_embed` `[queries, width]`, `class_embed`,
+`bbox_embed/layers_{0,1,2}`; `encoder/norm` with `pre_norm`; `row_embed`, `col_embed` with learned
+positions; `anchors`, `decoder/{anchor_embed, query_scale}` with anchors; `denoising_embed` with
+denoising queries; `bbox_attention`, `mask_head` with masks.
+
+Intermediates, read with `mutable=['intermediates']`, all softmaxed weights:
+`encoder/layer_0/self_attn/attention` `[batch, heads, h * w, h * w]`,
+`decoder/layer_0/self_attn/attention` `[batch, heads, queries, queries]` and
+`decoder/layer_0/cross_attn/attention` `[batch, heads, queries, h * w]`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import FrozenDict
+from jax.sharding import PartitionSpec as P
+
+from detr_jax.models import denoising, positions
+from detr_jax.models.anchors import AnchorDecoder, initial_anchors
+from detr_jax.models.outputs import Outputs
+from detr_jax.models.panoptic import FPN_LEVELS, BoxAttention, MaskHead
+from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, Pointwise, plus,
+                                         torch_bias)
+from vit_jax import models, sharding
+from vit_jax.errors import UserError, unknown
+from vit_jax.layers.norms import BatchNorm, GroupNorm
+from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
+
+CLASSIFIERS = ('softmax', 'sigmoid')
+POSITIONS = ('sine_attn', 'learned_attn', 'sine_input', 'none')
+QUERY_POSITIONS = ('attn', 'input')
+QUERIES = ('learned', 'anchors')
+REMAT = ('none', 'full')
+
+# As a ViT's: heads and hidden layers over `model`, the other axis over `fsdp`.
+RULES: sharding.Rules = (
+    (r'.*/backbone/(.*/)?conv\w+/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/(query|key|value)(_position)?/kernel', P('fsdp', 'model', None)),
+    (r'.*/(query|key|value)(_position)?/bias', P('model', None)),
+    (r'.*_attn/out/kernel', P('model', None, 'fsdp')),
+    (r'.*/linear1/kernel', P('fsdp', 'model')),
+    (r'.*/linear1/bias', P('model')),
+    (r'.*/linear2/kernel', P('model', 'fsdp')),
+    (r'.*/(input_proj|mask_head/\w+)/kernel', P(None, None, None, 'fsdp')),
+    *sharding.VIT,
+)
+
+
+class DETR(nn.Module):
+  """A detector, and with `masks` one of segments, on any backbone.
+
+  Attributes:
+    num_classes: of objects; "no object" is not counted.
+    backbone: name of a `vit_jax` model; its last map is read.
+    backbone_fields: of that model.
+    encoder_layers, decoder_layers: 0 and 1 or more.
+    width, num_heads, mlp_dim, dropout_rate: of the transformer.
+    num_queries: the largest number of boxes per image.
+    classifier: 'softmax' over the classes and "no object", or 'sigmoid', one answer per class.
+    encoder_positions, decoder_positions: of the map's entries (table 3): 'sine_attn' or 'learned_attn',
+      added at every attention (the decoder's: to the keys), 'sine_input', added once in front of the
+      first layer (the decoder's: to its memory), or 'none'.
+    query_positions: queries are added at every attention ('attn') or are the decoder's input ('input').
+    max_positions: rows and columns of the learned positions; published: 50, too few for DC5.
+    temperature: of the sines.
+    ffn: whether layers have an MLP (section 4.2).
+    pre_norm: normalise in front of each branch instead of behind it.
+    queries: 'learned' vectors, or 'anchors', see `detr_jax.models.anchors`.
+    denoising: groups of denoising queries in training, see `detr_jax.models.denoising`; needs anchors.
+    box_noise, label_noise: of the denoising queries.
+    masks: predict a mask per query (section 4.3); the backbone must give four maps.
+    mask_padding: keep what lies outside an image zero throughout the backbone, so that a padded image
+      gives what it gives alone. That is exact where the strides divide the canvas and the norms are
+      batch norms in use (GroupNorm's statistics, and batch norm's in training, still see zeros). The
+      authors' code does not (False), and its features change with the padding.
+    remat: 'full': the backward pass computes the transformer's layers again.
+    dtype: of the computation; softmax, positions, heads and boxes are float32.
+  """
+  num_classes: int = 91
+  backbone: str = 'resnet50'
+  backbone_fields: Mapping[str, Any] = FrozenDict()
+  encoder_layers: int = 6
+  decoder_layers: int = 6
+  width: int = 256
+  num_heads: int = 8
+  mlp_dim: int = 2048
+  dropout_rate: float = .1
+  num_queries: int = 100
+  classifier: str = 'softmax'
+  encoder_positions: str = 'sine_attn'
+  decoder_positions: str = 'sine_attn'
+  query_positions: str = 'attn'
+  max_positions: int = 50
+  temperature: float = 10_000.
+  ffn: bool = True
+  pre_norm: bool = False
+  queries: str = 'learned'
+  denoising: int = 0
+  box_noise: float = .4
+  label_noise: float = .2
+  masks: bool = False
+  mask_padding: bool = True
+  remat: str = 'none'
+  dtype: jnp.dtype = jnp.float32
+
+  @property
+  def norm(self) -> str:
+    """The backbone's kind of norm, where it has a choice; else ''."""
+    return getattr(self._backbone(), 'norm', '')
+
+  def check(self) -> None:
+    """Raises UserError for fields that do not fit together."""
+    for kind, value, options in (
+        ('classifier', self.classifier, CLASSIFIERS), ('queries', self.queries, QUERIES),
+        ('encoder_positions', self.encoder_positions, POSITIONS),
+        ('decoder_positions', self.decoder_positions, POSITIONS),
+        ('query_positions', self.query_positions, QUERY_POSITIONS), ('remat', self.remat, REMAT)):
+      if value not in options:
+        raise unknown(kind, value, options)
+    if self.width % self.num_heads or self.width % 4:
+      raise UserError(f'width {self.width} must be divisible by 4 and by num_heads {self.num_heads}')
+    if self.decoder_layers < 1 or self.encoder_layers < 0:
+      raise UserError('decoder_layers must be 1 or more and encoder_layers 0 or more, not '
+                      f'{self.decoder_layers} and {self.encoder_layers}')
+    placed = self.decoder_positions, self.query_positions
+    if self.queries == 'anchors' and placed != ('sine_attn', 'attn'):
+      raise UserError("queries='anchors' needs decoder_positions='sine_attn' and "
+                      "query_positions='attn', not {!r} and {!r}".format(*placed))
+    if self.masks and (self.width % 128 or self.num_heads % 8):
+      raise UserError(f'masks need a width that is a multiple of 128 and heads that are of 8, not '
+                      f'{self.width} and {self.num_heads}: the norms of the mask head have 8 groups')
+    if self.denoising and self.queries != 'anchors':
+      raise UserError(f"denoising={self.denoising} needs queries='anchors', not {self.queries!r}")
+
+  def setup(self):
+    self.check()
+    options = Options(self.num_heads, self.mlp_dim, self.dropout_rate, self.ffn, self.pre_norm,
+                      self.remat, self.dtype)
+    anchors = self.queries == 'anchors'
+    self.features = self._backbone().clone(parent=self, name='backbone')  # a field has the name
+    self.input_proj = Pointwise(self.width, dtype=self.dtype)
+    self.encoder = Encoder(options, self.encoder_layers)
+    self.decoder = (AnchorDecoder(options, self.decoder_layers, self.temperature) if anchors
+                    else Decoder(options, self.decoder_layers))
+    normal = nn.initializers.normal(1.)
+    self.query_embed = self.param('query_embed', normal, (self.num_queries, self.width))
+    if anchors:
+      self.anchors = self.param('anchors', initial_anchors, (self.num_queries, 4))
+    if self.denoising:
+      self.denoising_embed = self.param('denoising_embed', normal, (self.num_classes, self.width))
+    if 'learned_attn' in (self.encoder_positions, self.decoder_positions):
+      shape = (self.max_positions, self.width // 2)
+      self.row_embed = self.param('row_embed', nn.initializers.uniform(1.), shape)
+      self.col_embed = self.param('col_embed', nn.initializers.uniform(1.), shape)
+    # A sigmoid starts at one percent (focal loss, arXiv:1708.02002, section 4.1).
+    prior = nn.initializers.constant(-math.log(99.))
+    self.class_embed = nn.Dense(
+        self.num_classes + (self.classifier == 'softmax'), kernel_init=TORCH,
+        bias_init=prior if self.classifier == 'sigmoid' else torch_bias(self.width))
+    self.bbox_embed = Mlp((self.width, self.width, 4), zero=anchors)
+    if self.masks:
+      self.bbox_attention = BoxAttention(self.num_heads, self.dtype)
+      self.mask_head = MaskHead(self.width, self.dtype)
+
+  def __call__(self, image: jax.Array, size: jax.Array | None = None, train: bool = False,
+               targets: Mapping[str, jax.Array] | None = None) -> Outputs:
+    """Maps images to sets of boxes.
+
+    Args:
+      image: float `[batch, height, width, channels]`, normalised; zeros where it is padded.
+      size: int `[batch, 2]`: (height, width) of the upper left part that is the image, at least 1; None:
+        the whole.
+      train: whether dropout applies, and denoising queries are made.
+      targets: `labels` int `[batch, targets]` (-1: none) and `boxes` `[batch, targets, 4]`, cxcywh; read
+        for denoising queries alone.
+
+    Returns:
+      `Outputs`.
+
+    Raises:
+      UserError: for fields that do not fit together, or a map larger than learned positions.
+    """
+    maps = self._maps(image, size, train)
+    source = self.input_proj(maps[-1])
+    batch, *grid, _ = source.shape
+    valid = None if size is None else positions.valid(size, grid, image.shape[1:3])
+    mask = None if valid is None else valid.reshape(batch, 1, 1, -1)
+    tokens = source.reshape(batch, -1, self.width)
+    tokens, placed = self._place(tokens, self.encoder_positions, grid, valid)
+    memory = self.encoder(tokens, placed, mask, train)
+    keys, placed = self._place(memory, self.decoder_positions, grid, valid)
+    decode = self._decode_anchors if self.queries == 'anchors' else self._decode
+    states, boxes = decode(keys, placed, mask, train, targets)
+    own, found = self.num_queries, dict(logits=self.class_embed(states.astype(jnp.float32)), boxes=boxes)
+    parts = [Outputs(**{k: v[:, :, part] for k, v in found.items()})
+             for part in (slice(own), slice(own, None))]
+    masks = self._masks(states[-1, :, :own], memory, source, maps, mask) if self.masks else None
+    return parts[0].replace(masks=masks, denoising=parts[1] if states.shape[2] > own else None)
+
+  @nn.nowrap  # so that it can be asked of a model without parameters
+  def _backbone(self) -> nn.Module:
+    fields = {'dtype': self.dtype, **self.backbone_fields}
+    return models.create_model(self.backbone, **fields, num_classes=None)
+
+  def _maps(self, image, size, train) -> tuple[jax.Array, ...]:
+    """Returns the backbone's maps."""
+    if size is None or not self.mask_padding:
+      return self.features(image, train).maps
+
+    def zero_padding(call, args, kwargs, context):
+      x = call(*args, **kwargs)
+      if context.method_name != '__call__' or not isinstance(context.module, BatchNorm | GroupNorm):
+        return x
+      return jnp.where(positions.valid(size, x.shape[1:3], image.shape[1:3])[..., None], x, 0.)
+
+    with nn.intercept_methods(zero_padding):
+      return self.features(image, train).maps
+
+  def _place(self, tokens, kind, grid, valid):
+    """Returns tokens `[batch, h * w, width]` and the positions for every attention, or None."""
+    if kind == 'none':
+      return tokens, None
+    if kind == 'learned_attn':
+      table = positions.learned(self.row_embed, self.col_embed, grid)
+    else:
+      inside = np.ones((1, *grid), bool) if valid is None else valid
+      table = positions.sine(inside, self.width, self.temperature)
+    table = table.reshape(table.shape[0], -1, self.width).astype(self.dtype)
+    return (plus(tokens, table), None) if kind == 'sine_input' else (tokens, table)
+
+  def _decode(self, memory, placed, mask, train, targets):
+    """Returns the states and boxes of learned queries."""
+    del targets
+    queries = jnp.broadcast_to(self.query_embed.astype(self.dtype),
+                               (memory.shape[0], *self.query_embed.shape))
+    start = (jnp.zeros_like(queries), queries) if self.query_positions == 'attn' else (queries, None)
+    states = self.decoder(*start, memory, placed, mask, train)
+    return states, nn.sigmoid(self.bbox_embed(states.astype(jnp.float32)))
+
+  def _decode_anchors(self, memory, placed, mask, train, targets):
+    """Returns the states and boxes of anchors, followed by denoising queries if there are any."""
+    batch = memory.shape[0]
+    x, anchors = (jnp.broadcast_to(p, (batch, *p.shape)) for p in (self.query_embed, self.anchors))
+    query_mask = None
+    if self.denoising and train:
+      if targets is None:
+        raise UserError('denoising queries are made of targets; call the model with targets=')
+      labels, boxes = denoising.noisy(self.make_rng('denoising'), targets, self.denoising,
+                                      self.num_classes, self.box_noise, self.label_noise)
+      x = jnp.concatenate([x, self.denoising_embed[labels]], 1)
+      anchors = jnp.concatenate([anchors, boxes], 1)
+      query_mask = denoising.visible(targets['labels'], self.denoising, self.num_queries)
+    return self.decoder(x.astype(self.dtype), anchors, memory, placed, mask, query_mask, self.bbox_embed,
+                        train)
+
+  def _masks(self, states, memory, source, maps, mask):
+    """Returns a mask per query, `[batch, queries, h, w]`, of the resolution of the finest map."""
+    if len(maps) < FPN_LEVELS + 1:
+      raise UserError(f'masks need a backbone with {FPN_LEVELS + 1} maps or more; '
+                      f'{self.backbone!r} gives {len(maps)}')
+    attended = self.bbox_attention(states, memory, mask)
+    attended = attended.reshape(*states.shape[:2], *source.shape[1:3], -1)
+    return self.mask_head(source, attended, maps[-2:-2 - FPN_LEVELS:-1])
+
+
+PAPER = 'End-to-end object detection with transformers, arXiv:2005.12872, '
+
+
+def _variant(depth: int, parameters: int, dilation: bool = False, masks: bool = False) -> Variant:
+  fields = dict(norm='frozen', output_stride=16) if dilation else dict(norm='frozen')
+  arguments = dict(num_classes=250 if masks else 91, backbone=f'resnet{depth}',
+                   backbone_fields=FrozenDict(fields), masks=masks)
+  return Variant(DETR, arguments, parameters, PAPER + ('table 5' if masks else 'table 1'), (800, 1066),
+                 Preprocessing(IMAGENET_MEAN, IMAGENET_STD))
+
+
+# The scale and bias of frozen batch norm count as parameters here, 53,120 in a ResNet-50 and 105,344 in
+# a ResNet-101; the authors' code keeps them with the statistics, as buffers.
+VARIANTS: dict[str, Variant] = dict(
+    detr_r50=_variant(50, 41_524_768 + 53_120),
+    detr_r50_dc5=_variant(50, 41_524_768 + 53_120, dilation=True),
+    detr_r101=_variant(101, 60_464_672 + 105_344),
+    detr_r101_dc5=_variant(101, 60_464_672 + 105_344, dilation=True),
+    detr_r50_panoptic=_variant(50, 42_899_288 + 53_120, masks=True),
+    detr_r50_dc5_panoptic=_variant(50, 42_899_288 + 53_120, dilation=True, masks=True),
+    detr_r101_panoptic=_variant(101, 61_839_192 + 105_344, masks=True),
+)
