@@ -1,0 +1,138 @@
+"""A set of boxes per image (DETR, arXiv:2005.12872), with masks where the model has a mask head."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from detr_jax import models
+from detr_jax.data import pipeline, sources
+from detr_jax.data.info import DetectionInfo
+from detr_jax.evaluation.average_precision import AveragePrecision
+from detr_jax.models import positions
+from detr_jax.ops import masks, postprocess
+from detr_jax.ops.losses import SetCriterion
+from vit_jax import sharding
+from vit_jax.errors import UserError, unknown
+from vit_jax.task import Aux
+
+CLASSIFICATION = dict(softmax='softmax', sigmoid='focal')  # the loss of each classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+  """A set predictor, trained by matching its queries to the targets.
+
+  Attributes:
+    model: gives `Outputs`.
+    info: facts of the data.
+    criterion: matches, and weighs the terms of the loss.
+    ground_truth: returns the annotations of the test split, as COCO's JSON has them.
+    max_detections: detections per image that are evaluated.
+  """
+  model: nn.Module
+  info: DetectionInfo
+  criterion: SetCriterion
+  ground_truth: Any
+  max_detections: int = 100
+
+  best = 'test/ap'
+
+  @classmethod
+  def open_data(cls, config, seed: int, mesh) -> pipeline.Data:
+    """Returns images with boxes, see `detr_jax.data.pipeline.build`."""
+    return pipeline.build(config, seed, mesh)
+
+  @classmethod
+  def from_config(cls, config, info: DetectionInfo) -> 'Detection':
+    """Builds the task of a config; UserError for an unknown option, model or class count."""
+    fields = dict(config.model)
+    wanted = fields.pop('num_classes', info.num_classes)
+    if wanted != info.num_classes:
+      raise UserError(f'model.num_classes={wanted}, but the data has {info.num_classes} classes; '
+                      'leave model.num_classes out: it is read from the data')
+    model = models.create_model(fields.pop('name'), **fields, num_classes=info.num_classes)
+    options = {k: v for k, v in config.task.items() if k not in ('name', 'max_detections')}
+    known = {field.name for field in dataclasses.fields(SetCriterion)} - {'classification'}
+    for option in options:
+      if option not in known:
+        raise unknown('option of the task:', option, [*known, 'max_detections'])
+    criterion = SetCriterion(CLASSIFICATION[model.classifier], **options)
+    truth = functools.partial(sources.ground_truth, config.data)
+    return cls(model, info, criterion, truth, config.task.get('max_detections', 100))
+
+  @property
+  def rules(self) -> sharding.Rules:
+    """The sharding rules of the model's family."""
+    return models.RULES
+
+  def check_start(self) -> None:
+    """Raises UserError for a frozen batch norm that has nothing to be frozen at.
+
+    Without loaded statistics it is the identity, and the features of a deep network are not of any
+    scale that a transformer could use.
+    """
+    if self.model.norm == 'frozen':
+      raise UserError(
+          f'the batch norm of the backbone {self.model.backbone!r} is frozen, and would stay as it is made: '
+          'start from weights (config.init_from=a detector or an ImageNet ResNet), or let it learn '
+          '(--config.model.backbone_fields.norm=group, and no freezing of layers in config.optimizer)')
+
+  def constants(self, mesh) -> dict:
+    """Nothing but the batch is read."""
+    return {}
+
+  def init(self, rng, batch):
+    """Returns fresh variables for images of the batch's canvas."""
+    image = jnp.zeros((1, *batch['image'].shape[1:]), jnp.float32)
+    return self.model.init(rng, image)
+
+  def augment(self, batch, rng):
+    """Returns the batch with what every row counts for in the whole batch; the host has cut and flipped."""
+    return {**batch, **self.criterion.shares(batch, self.model.num_queries)}
+
+  def _images(self, batch) -> jax.Array:
+    """Returns normalised images; what lies outside them is 0, as if it had been padded afterwards."""
+    images = batch['image'].astype(jnp.float32) / 255.
+    images = (images - jnp.asarray(self.info.mean)) / jnp.asarray(self.info.std)
+    return images * positions.valid(batch['size'], images.shape[1:3], images.shape[1:3])[..., None]
+
+  def _targets(self, batch) -> Mapping[str, jax.Array]:
+    """Returns labels and boxes, and masks where the data has them."""
+    targets = {key: batch[key] for key in ('labels', 'boxes', 'mask')}
+    if 'masks' in batch:
+      targets['masks'] = masks.unpack(batch['masks'], batch['image'].shape[2])
+    return targets
+
+  def loss(self, params, model_state, batch, rng):
+    """Returns the weighted sum of the terms of all layers, and its metrics."""
+    targets = self._targets(batch)
+    dropout, denoising = jax.random.split(rng)
+    outputs, changed = self.model.apply(
+        {'params': params, **model_state}, self._images(batch), batch['size'], train=True,
+        targets=targets, rngs=dict(dropout=dropout, denoising=denoising), mutable=list(model_state))
+    share = {key: batch[key] for key in ('box_share', 'class_share')}
+    total, sums = self.criterion(outputs, targets, share)
+    images = batch['mask'].sum()
+    logged = {name: pair for name, pair in sums.items() if not name[-1].isdigit()}  # of the last layer
+    return total, Aux({'loss': (total * images, images), **logged}, changed, images)
+
+  def predict(self, params, model_state, batch, **options):
+    """Returns `Outputs` of uint8 images; options are those of `model.apply`."""
+    return self.model.apply({'params': params, **model_state}, self._images(batch), batch['size'],
+                            **options)
+
+  def detect(self, params, model_state, batch) -> dict[str, jax.Array]:
+    """Returns scores and labels `[batch, n]`, and boxes `[batch, n, 4]`: x, y, x, y in the file's pixels."""
+    outputs = self.predict(params, model_state, batch)
+    return postprocess.detections(*outputs.last(), batch['original_size'], self.model.classifier,
+                                  self.max_detections)
+
+  def evaluators(self):
+    """Returns the evaluator of average precision."""
+    return [AveragePrecision(self.detect, self.ground_truth, self.info.category_ids,
+                             self.max_detections)]
