@@ -13,7 +13,7 @@ compiles once for each canvas, and a restart needs no state but the step. A batc
   original_size  int32 [batch, 2], height and width of the file
   index          int32 [batch], number of the example in its split, -1 in padding rows
   masks          uint8 [batch, max_boxes, height, ceil(width / 8)], bits packed along the width
-                 (numpy.packbits); only where data.masks
+                 (`ops.masks.pack`); only of training, and where data.masks
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ from detr_jax.data.info import DetectionInfo
 from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
 from detr_jax.data.sources.base import say
 from detr_jax.data.transforms import Sample
+from detr_jax.ops import masks
 from vit_jax import config as config_lib, sharding
 from vit_jax.data import images
 from vit_jax.data.order import Mixture, Shuffled
@@ -64,10 +65,10 @@ def build(config, seed: int, mesh: Mesh) -> Data:
       source.name, source.categories.names, 3, canvases[0], len(train), len(test), tuple(config.mean),
       tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
       canvases=canvases, test_canvases=test_canvases, max_boxes=limit, masks=config.masks,
-      test_transforms=tuple(map(dict, config.test_transforms)), panoptic=config.panoptic)
+      test_transforms=tuple(map(dict, config.test_transforms)), panoptic=train.panoptic is not None)
 
-  def batches(split, chain, canvas, size, masks):
-    wanted = shapes(canvas, limit, masks)
+  def batches(split, chain, canvas, size, with_masks):
+    wanted = shapes(canvas, limit, with_masks)
     return Batches(Reader([split], filler(chain), wanted, config.on_error), size, mesh)
 
   groups = grouped(train, chain, canvases, max(config.batch_size, SMALLEST * len(train)))
@@ -90,6 +91,10 @@ class Train:
     weights = np.asarray([len(members) for _, members in groups]) / sum(len(m) for _, m in groups)
     self._orders = [Shuffled([len(members)], seed, stream=k) for k, (_, members) in enumerate(groups)]
     self._turns = Mixture([int] * len(groups), weights.tolist(), seed, lanes=1)  # (canvas, its own step)
+
+  def canvases(self) -> list[tuple[Canvas, int]]:
+    """Returns (canvas, number of its images)."""
+    return [(batches.reader.shapes['image'][0][:2], len(members)) for batches, members in self._groups]
 
   def turn(self, step: int) -> tuple[int, int]:
     """Returns (canvas, how many steps of it came before) of a step."""
@@ -116,7 +121,7 @@ class Test:
 
   def __init__(self, groups: Sequence[tuple[Batches, np.ndarray]]):
     """Takes (batches, examples `[n]`) of each canvas."""
-    self._groups = groups
+    self._groups, self.split = groups, groups[0][0].reader.splits[0]
 
   def _start(self, place: tuple[int, int]):
     (batches, members), first = self._groups[place[0]], place[1]
@@ -158,13 +163,13 @@ def box_limit(config, split: DetectionSplit) -> int:
   return limit
 
 
-def shapes(canvas: Canvas, limit: int, masks: bool) -> Shapes:
+def shapes(canvas: Canvas, limit: int, with_masks: bool) -> Shapes:
   """Returns {key of a batch: (shape of a row, dtype)}."""
   height, width = canvas
   out = dict(image=((height, width, 3), np.uint8), size=((2,), np.int32), mask=((), np.float32),
              boxes=((limit, 4), np.float32), labels=((limit,), np.int32),
              original_size=((2,), np.int32), index=((), np.int32))
-  return out | (dict(masks=((limit, height, -(-width // 8)), np.uint8)) if masks else {})
+  return out | (dict(masks=((limit, height, -(-width // 8)), np.uint8)) if with_masks else {})
 
 
 def grouped(split: DetectionSplit, chain, canvases: Sequence[Canvas],
@@ -192,14 +197,15 @@ def fitting(size: tuple[int, int], canvases: Sequence[Canvas]) -> int:
   return min(range(len(canvases)), key=lambda k: (-shrink[k], canvases[k][0] * canvases[k][1]))
 
 
-def prepare(example: DetectionExample, chain, canvas: Canvas, rng, masks: bool) -> tuple[Sample, tuple]:
+def prepare(example: DetectionExample, chain, canvas: Canvas, rng,
+            with_masks: bool) -> tuple[Sample, tuple[int, int]]:
   """Returns (sample as it lies on the canvas, (height, width) of the file).
 
   What a transform makes larger than the canvas is shrunk until it fits. Crowds are left out.
   """
   image = example.image()
   original = image.height, image.width
-  sample = Sample(image, example.boxes, example.labels, example.masks() if masks else None)
+  sample = Sample(image, example.boxes, example.labels, example.masks() if with_masks else None)
   sample = sample.keep(~example.is_crowd & (transforms.areas(example.boxes) > 0.))
   for transform in chain:
     sample = transform(sample, rng)
@@ -234,6 +240,6 @@ def filler(chain):
     low, high = sample.boxes[:, :2], sample.boxes[:, 2:]
     row['boxes'][:count] = np.concatenate([(low + high) / 2., high - low], -1) / ([width, height] * 2)
     if 'masks' in row:
-      packed = np.packbits(sample.masks, axis=-1)
+      packed = masks.pack(sample.masks)
       row['masks'][:count, :height, :packed.shape[-1]] = packed
   return fill

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from detr_jax.ops.masks import nearest
 from vit_jax.errors import UserError, unknown
 
 
@@ -71,15 +72,13 @@ def crop(sample: Sample, left: int, top: int, width: int, height: int, visible: 
 
 
 def resize(sample: Sample, height: int, width: int) -> Sample:
-  """Returns the sample at another size: bilinear and antialiased; masks by the nearest pixel to the left
-  and above, as published."""
+  """Returns the sample at another size: bilinear and antialiased, masks by `masks.nearest`."""
   if (width, height) == sample.image.size:
     return sample
   scale = np.asarray([width / sample.image.width, height / sample.image.height] * 2)
   masks = sample.masks
   if masks is not None:
-    rows = np.arange(height) * sample.image.height // height
-    columns = np.arange(width) * sample.image.width // width
+    rows, columns = nearest(sample.image.height, height), nearest(sample.image.width, width)
     masks = masks[:, rows[:, None], columns]
   return Sample(sample.image.resize((width, height), Image.Resampling.BILINEAR), sample.boxes * scale,
                 sample.labels, masks)

@@ -51,13 +51,19 @@ class Info:
 
   @classmethod
   def load(cls, workdir: str) -> 'Info':
-    """Reads `info.json`; UserError when it is missing or damaged."""
+    """Reads `info.json`, of a class with more facts too; UserError when it is missing or damaged."""
     path = os.path.join(workdir, 'info.json')
     try:
       with open(path) as file:
         values = json.load(file)
-      return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+      known = {field.name for field in dataclasses.fields(cls)}
+      return cls(**{k: _tuples(v) for k, v in values.items() if k in known})
     except FileNotFoundError:
       raise UserError(f'{workdir!r} is no workdir of a run: it holds no info.json') from None
     except (ValueError, TypeError) as error:
       raise UserError(f'{path} is damaged: {error}') from None
+
+
+def _tuples(value):
+  """Returns a value of JSON with tuples for lists, which no one changes."""
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value

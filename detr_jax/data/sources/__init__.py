@@ -3,12 +3,14 @@
 A source has `name`, `categories` and `split(name) -> DetectionSplit`.
 """
 
+import difflib
 import functools
 import os
 
 from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSplit, Source
 from detr_jax.data.sources.coco import Coco
 from detr_jax.data.sources.digit_scenes import DigitScenes
+from detr_jax.data.sources.tfds import TFDS
 from vit_jax.errors import UserError, unknown
 
 BUILT_IN = dict(digit_scenes=DigitScenes)
@@ -34,9 +36,14 @@ def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_
           on_error: str) -> Source:
   if name in BUILT_IN:
     return BUILT_IN[name]()
-  if os.path.isdir(name):
+  folder = os.path.isdir(name)
+  if not folder and difflib.get_close_matches(name, BUILT_IN, cutoff=.8):
+    raise unknown('data source', name, BUILT_IN)
+  if folder and not os.path.exists(os.path.join(name, 'dataset_info.json')):
     return Coco(name, train, panoptic, masks, id_slots, on_error)
-  raise UserError(f'data source {name!r} is neither a folder nor one of: {", ".join(BUILT_IN)}')
+  if name.startswith((os.sep, '.', '~')) and not folder:
+    raise UserError(f'data source {name!r} is no folder; expected one with annotations/*.json')
+  return TFDS(name, data_dir, masks, id_slots, on_error)
 
 
 def ground_truth(config) -> dict:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -80,9 +81,8 @@ def load(path: str, keep_segmentations: bool = False) -> File:
   content = _parse(path)
   categories = _categories(content['categories'], path)
   pictures, entries = content['images'], content['annotations']
-  problems = list(_image_problems(pictures))
-  if problems:
-    raise UserError(f'{path}: {problems[0].text}{more(problems)}')
+  wrong = {number: list(_image_problems(number, entry)) for number, entry in enumerate(pictures)}
+  pictures = [entry for number, entry in enumerate(pictures) if not wrong[number]]
   image_ids = np.asarray([image['id'] for image in pictures], np.int64).reshape(-1)
   sizes = np.asarray([[image['height'], image['width']] for image in pictures], np.int32).reshape(-1, 2)
   png = None
@@ -93,7 +93,7 @@ def load(path: str, keep_segmentations: bool = False) -> File:
                for segment in entry['segments_info']]
   names = [image['file_name'] for image in pictures]
   found = _Annotations(entries, image_ids, names, sizes, categories, png is not None)
-  problems = [*_duplicates(image_ids, 'images'), *found.problems()]
+  problems = [*itertools.chain(*wrong.values()), *_duplicates(image_ids, 'images'), *found.problems()]
   bad = [p.annotation for p in problems if p.error and p.annotation >= 0]
   usable = np.ones(len(entries), bool)
   usable[bad] = False
@@ -147,17 +147,16 @@ def _categories(entries: list[dict], path: str) -> Categories:
   return Categories(tuple(str(e['name']) for e in entries), tuple(e['id'] for e in entries), things)
 
 
-def _image_problems(entries: list[dict]) -> Iterator[Problem]:
-  """Yields the images that are not described as they must be."""
-  for number, entry in enumerate(entries):
-    name = f'image {entry.get("id")} ({entry.get("file_name")}), entry {number} of images,'
-    if type(entry.get('id')) is not int:
-      yield Problem(f'{name} has no whole number as id')
-    if not isinstance(entry.get('file_name'), str):
-      yield Problem(f'{name} has no file_name')
-    for side in ('width', 'height'):
-      if type(entry.get(side)) is not int or entry[side] < 1:
-        yield Problem(f'{name} has the {side} {entry.get(side)}; it must be a number of pixels')
+def _image_problems(number: int, entry: dict) -> Iterator[Problem]:
+  """Yields what is wrong with entry `number` of the images."""
+  name = f'image {entry.get("id")} ({entry.get("file_name")}), entry {number} of images,'
+  if type(entry.get('id')) is not int:
+    yield Problem(f'{name} has no whole number as id')
+  if not isinstance(entry.get('file_name'), str):
+    yield Problem(f'{name} has no file_name')
+  for side in ('width', 'height'):
+    if type(entry.get(side)) is not int or entry[side] < 1:
+      yield Problem(f'{name} has the {side} {entry.get(side)}; it must be a number of pixels')
 
 
 def _duplicates(ids: np.ndarray, kind: str) -> Iterator[Problem]:

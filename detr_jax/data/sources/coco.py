@@ -16,11 +16,11 @@ from vit_jax.data import images
 from vit_jax.data.sources.base import chosen, parse_split
 from vit_jax.errors import UserError
 
-BOXES = ('annotations/instances_{}.json', '{}/_annotations.coco.json', 'annotations/{}.json', '{}.json',
-         '{}/annotations.json', 'annotations/instances_{}2017.json')
-PANOPTIC = ('annotations/panoptic_{}.json', 'panoptic_{}.json', 'annotations/panoptic_{}2017.json')
-FOLDERS = ('{}', 'images/{}', '{}/images', '{}2017', 'images', '')
-PNGS = ('panoptic_{}', 'annotations/panoptic_{}', 'panoptic_{}2017', 'annotations/panoptic_{}2017')
+BOXES, PANOPTIC = 'annotations/instances_{}.json', 'annotations/panoptic_{}.json'
+PLAIN = (BOXES, '{}/_annotations.coco.json', PANOPTIC)  # names that tell what it is
+ANY = ('annotations/{}.json', '{}.json', '{}/annotations.json')
+FOLDERS = ('{}', 'images/{}', '{}/images', 'images', '')
+PNGS = ('panoptic_{}', 'annotations/panoptic_{}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,11 @@ def find(root: str, split: str, panoptic: bool) -> Place:
   path = functools.partial(os.path.join, root)
   if '.json' in split:
     name, *folders = split.split(':')
-    beside = [path(folder) for folder in folders[:1]] or [path(), path(os.path.dirname(name))]
-    return Place(path(name), tuple(beside), tuple(map(path, folders[1:])) or (path(name[:-5]),))
-  tried = [path(pattern.format(split)) for pattern in (PANOPTIC if panoptic else BOXES)]
+    usual = place(root, path(name), os.path.basename(name)[:-5])
+    return Place(path(name), tuple(map(path, folders[:1])) or usual.folders,
+                 tuple(map(path, folders[1:])) or usual.pngs)
+  tried = [path(pattern.format(split)) for pattern in (
+      (PANOPTIC,) if panoptic else (BOXES, PLAIN[1], *ANY))]
   found = next((file for file in tried if os.path.isfile(file)), None)
   if not found:
     there = sorted(os.path.relpath(file, root) for pattern in ('*.json', '*/*.json')
@@ -56,9 +58,16 @@ def find(root: str, split: str, panoptic: bool) -> Place:
     raise UserError(f'{root} has no {"panoptic " * panoptic}annotations of the split {split!r}: '
                     f'expected {tried[0]}, or another usual name, or FILE.json:IMAGES as the split; it '
                     f'holds {", ".join(there[:8]) or "no JSON"}')
-  folders = [path(folder.format(split)) for folder in FOLDERS]
-  return Place(found, (*folders, os.path.dirname(found)),
-               tuple(path(folder.format(split)) for folder in PNGS))
+  return place(root, found, split)
+
+
+def place(root: str, json: str, split: str) -> Place:
+  """Returns a split whose folders may have any usual name, below `root` or where the JSON lies."""
+  split = split.removeprefix('instances_').removeprefix('panoptic_')
+  own = os.path.dirname(json)
+  bases = dict.fromkeys((root, own, os.path.dirname(own)))
+  usual = lambda patterns: tuple(os.path.join(base, p.format(split)) for base in bases for p in patterns)
+  return Place(json, usual(FOLDERS), usual(PNGS))
 
 
 class Coco:
@@ -195,7 +204,8 @@ class _Rows:
     size = tuple(int(n) for n in file.sizes[image])
     if file.pictures:
       path = os.path.join(self._opened[of][2], file.pictures[image])
-      return segmentation.panoptic_masks(segmentation.panoptic_ids(path, size), file.ids[part], path)
+      found = segmentation.panoptic_ids(images.read_file(path), size, path)
+      return segmentation.panoptic_masks(found, file.ids[part], path)
     out = np.zeros((part.stop - part.start, *size), bool)
     for mask, entry, number in zip(out, file.segmentations[part], file.ids[part]):
       if entry:  # only a crowd may lack one
@@ -211,7 +221,7 @@ class _Rows:
     found = [dict(id=int(number), category_id=int(category), iscrowd=int(crowd), area=float(area))
              for number, category, crowd, area in zip(file.ids[part], file.category_ids[part],
                                                       file.is_crowd[part], file.areas[part])]
-    return segmentation.panoptic_ids(path, size), found
+    return segmentation.panoptic_ids(images.read_file(path), size, path), found
 
   def _truth(self) -> dict:
     objects = []

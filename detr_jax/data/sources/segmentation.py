@@ -35,15 +35,20 @@ def mask(segmentation, size: tuple[int, int], name: str) -> np.ndarray:
   return out
 
 
-def panoptic_ids(path: str, size: tuple[int, int]) -> np.ndarray:
+def panoptic_ids(content: bytes, size: tuple[int, int], name: str) -> np.ndarray:
   """Returns int32 `[height, width]`, the segment of each pixel (0: none), of a panoptic PNG.
 
+  Args:
+    content: of the PNG.
+    size: (height, width) of its image.
+    name: for messages.
+
   Raises:
-    UserError: when it is missing, damaged or of another size than its image.
+    UserError: when it is damaged or of another size than its image.
   """
-  pixels = images.to_array(images.decode(images.read_file(path), 3, path)).astype(np.int32)
+  pixels = images.to_array(images.decode(content, 3, name)).astype(np.int32)
   if pixels.shape[:2] != tuple(size):
-    raise UserError(f'the panoptic picture {path} has (height, width) {pixels.shape[:2]}, but its image '
+    raise UserError(f'the panoptic picture {name} has (height, width) {pixels.shape[:2]}, but its image '
                     f'{tuple(size)}')
   return pixels @ np.asarray([1, 256, 65536], np.int32)
 

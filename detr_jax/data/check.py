@@ -1,0 +1,146 @@
+"""Checks detection data and lists all its problems at once.
+
+    python -m detr_jax.data.check FOLDER
+    python -m detr_jax.data.check FOLDER/annotations/instances_train.json:FOLDER/train
+
+Reads every annotation, and every image unless --fast. A folder is searched for COCO's JSON, detection
+and panoptic, by its usual names. Errors would stop a training run, notes are for your information.
+Exit code 2 if there is an error.
+"""
+
+import argparse
+import concurrent.futures
+import glob
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from detr_jax.data.sources import annotations, coco, segmentation
+from detr_jax.data.sources.annotations import File, Problem
+from detr_jax.data.sources.base import DetectionExample
+from vit_jax import errors
+from vit_jax.data import images
+from vit_jax.errors import UserError
+
+SMALL, MEDIUM = 32 ** 2, 96 ** 2  # areas that divide COCO's small, medium and large objects
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(prog='python -m detr_jax.data.check', description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('data', nargs='+', help='a folder, FILE.json, FILE.json:IMAGES or '
+                     'FILE.json:IMAGES:PNGS')
+  flags.add_argument('--fast', action='store_true', help='open no image')
+  return flags
+
+
+def places(name: str) -> list[coco.Place]:
+  """Returns the splits that a folder or file stands for; UserError when there is none."""
+  if '.json' in name:
+    return [coco.find('', name, False)]
+  for patterns in (coco.PLAIN, coco.ANY):  # any JSON only where none has a telling name
+    found = {}
+    for pattern in patterns:
+      before, after = os.path.join(name, pattern).split('{}')
+      for path in glob.glob(f'{glob.escape(before)}*{after}'):
+        found[path] = coco.place(name, path, path[len(before):len(path) - len(after)])
+    if found:
+      return [found[path] for path in sorted(found)]
+  raise UserError(f"{name} is no folder with COCO's JSON by a usual name, such as "
+                  f'{coco.PLAIN[0].format("train")}; name the file')
+
+
+def examine(place: coco.Place, fast: bool) -> tuple[File, str, list[Problem]]:
+  """Returns (annotations, folder of the images, all problems) of a split; UserError for no JSON."""
+  file = annotations.load(place.json, keep_segmentations=not fast)
+  folder = coco.image_folder(place.folders, file.file_names)
+  pngs = coco.image_folder(place.pngs, file.pictures or [])
+  problems = [*file.problems, *coco.missing(file, folder, pngs)]
+  if not fast:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      look = lambda i: list(pixel_problems(file, i, folder, pngs))
+      for found in pool.map(look, range(len(file.file_names))):
+        problems += found
+  empty = int((np.diff(file.starts) == 0).sum())
+  if empty:
+    problems.append(Problem(f'{empty} image(s) have no box, and are trained on as they are', False))
+  return file, folder, problems
+
+
+def pixel_problems(file: File, i: int, folder: str, pngs: str) -> Iterator[Problem]:
+  """Yields what is wrong with the pixels of image i and its masks; a missing file is told elsewhere."""
+  path, size = os.path.join(folder, file.file_names[i]), tuple(int(n) for n in file.sizes[i])
+  nothing = np.zeros(0, np.int32)
+  try:
+    if os.path.isfile(path):
+      DetectionExample(images.read_file(path), path, i, int(file.image_ids[i]), np.zeros((0, 4)),
+                       nothing, nothing, size).image()
+  except UserError as error:
+    yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
+  part = range(file.starts[i], file.starts[i + 1])
+  if file.pictures:
+    yield from _panoptic_problems(file, i, os.path.join(pngs, file.pictures[i]), size)
+    return
+  for k in part:
+    try:
+      if file.segmentations[k]:
+        segmentation.mask(file.segmentations[k], size, f'annotation {file.ids[k]} of image '
+                          f'{file.image_ids[i]} ({file.file_names[i]})')
+    except UserError as error:
+      yield Problem(str(error))
+
+
+def _panoptic_problems(file: File, i: int, path: str, size: tuple[int, int]) -> Iterator[Problem]:
+  if not os.path.isfile(path):
+    return
+  try:
+    there = set(np.unique(segmentation.panoptic_ids(images.read_file(path), size, path)).tolist()) - {0}
+  except UserError as error:
+    yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
+    return
+  told = set(file.ids[file.starts[i]:file.starts[i + 1]].tolist())
+  for number in sorted(told - there):
+    yield Problem(f'no pixel of {path} belongs to segment {number} of segments_info')
+  for number in sorted(there - told):
+    yield Problem(f'{path} has pixels of segment {number}, which is not in segments_info')
+
+
+def summary(file: File) -> list[str]:
+  """Returns lines on the images, boxes and classes of a file."""
+  per_image, areas = np.diff(file.starts), file.boxes[:, 2] * file.boxes[:, 3]
+  counts = [int((file.category_ids == number).sum()) for number in file.categories.ids]
+  classes = ', '.join(f'{name} {count:,}' for name, count in zip(file.categories.names, counts))
+  sizes = np.histogram(areas, [0, SMALL, MEDIUM, np.inf])[0]
+  return [f'{len(file.image_ids):,} images, {len(areas):,} boxes ({int(file.is_crowd.sum())} crowds), '
+          f'at most {per_image.max(initial=0)} in one; {sizes[0]:,} small, {sizes[1]:,} medium, '
+          f'{sizes[2]:,} large', f'{len(counts)} classes: {classes}']
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the command line."""
+  flags = parser().parse_args(argv)
+  count, first = 0, None
+  for place in (place for name in flags.data for place in places(name)):
+    try:
+      file, folder, problems = examine(place, flags.fast)
+      print(f'{place.json} with the images of {folder}')
+      lines = summary(file)
+      if first and (first.categories.ids, first.categories.names) != (file.categories.ids,
+                                                                    file.categories.names):
+        problems.append(Problem(f'it has other categories than {first.path}'))
+      first = first or file
+    except UserError as error:
+      print(place.json)
+      problems, lines = [Problem(str(error))], []
+    for problem in sorted(problems, key=lambda p: not p.error):
+      print(f'  {"error" if problem.error else "note"}: {problem.text}')
+    print(''.join(f'  {line}\n' for line in lines), end='')
+    count += sum(problem.error for problem in problems)
+  if count:
+    raise UserError(f'{count} error(s) in {", ".join(flags.data)}')
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('detr_jax.data.check', main)
