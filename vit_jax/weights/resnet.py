@@ -32,7 +32,8 @@ def _bit() -> tuple[Row, ...]:
 BIT = Table('bit', _bit(), shown_by=r'resnet/root_block/.*')
 
 
-def _torch_norm(theirs: str, ours: str) -> tuple[Row, ...]:
+def torch_norm(theirs: str, ours: str) -> tuple[Row, ...]:
+  """Returns the rows of a batch norm."""
   return (Row(f'{theirs}.weight', f'{ours}/scale'), Row(f'{theirs}.bias', f'{ours}/bias'),
           Row(f'{theirs}.running_mean', f'batch_stats/{ours}/mean'),
           Row(f'{theirs}.running_var', f'batch_stats/{ours}/var'))
@@ -42,11 +43,11 @@ def _torchvision() -> tuple[Row, ...]:
   conv = 'o i h w -> h w i o'
   layer, unit = 'layer{s}.{u}.', 'block{s}/unit{u+1}/'
   return (
-      Row('conv1.weight', 'conv_root/kernel', conv), *_torch_norm('bn1', 'bn_root'),
+      Row('conv1.weight', 'conv_root/kernel', conv), *torch_norm('bn1', 'bn_root'),
       Row(layer + 'downsample.0.weight', unit + 'conv_proj/kernel', conv),
-      *_torch_norm(layer + 'downsample.1', unit + 'bn_proj'),
+      *torch_norm(layer + 'downsample.1', unit + 'bn_proj'),
       Row(layer + 'conv{n}.weight', unit + 'conv{n}/kernel', conv),
-      *_torch_norm(layer + 'bn{n}', unit + 'bn{n}'),
+      *torch_norm(layer + 'bn{n}', unit + 'bn{n}'),
       # Written as the first, read as either: torchvision's, and that of CIFAR's networks.
       *(Row(f'{name}.{leaf}', *ours) for name in ('fc', 'linear') for leaf, ours in (
           ('weight', ('head/kernel', 'o i -> i o')), ('bias', ('head/bias',)))))
