@@ -13,8 +13,8 @@ import sys
 
 import numpy as np
 
-from tests.goldens import (augmentation, detr_evaluation, detr_losses, google_others, google_vit,
-                           recipes, torch_vit)
+from tests.goldens import (augmentation, detr_evaluation, detr_losses, detr_models, google_others,
+                           google_vit, recipes, torch_vit)
 from tests.goldens.base import read
 
 
@@ -33,7 +33,7 @@ class Error:
 
 SYSTEMS = {**google_vit.SYSTEMS, **google_others.SYSTEMS, **torch_vit.SYSTEMS,
            **augmentation.SYSTEMS, **recipes.SYSTEMS, **detr_evaluation.SYSTEMS,
-           **detr_losses.SYSTEMS}
+           **detr_losses.SYSTEMS, **detr_models.SYSTEMS}
 
 
 def difference(got, want: np.ndarray) -> float:
