@@ -59,8 +59,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
     sections += attention(classifier, np.stack(pictures), names)
   if split and not classifier.info.multi_label:  # of several labels there is no confusion
     sections += mistakes(classifier, split)
-  path = out or os.path.join(checkpoint if os.path.exists(os.path.join(
-      checkpoint, 'config.json')) else workdir, 'explore.html')
+  path = out or page_path(checkpoint)
   info = classifier.info
   facts = {'model': config['model']['name'], 'data': info.source, 'classes': info.num_classes,
            'image size': '{} x {}'.format(*info.image_size), 'training images': info.num_train,
@@ -68,6 +67,13 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
   page.write_page(path, f'What {os.path.basename(os.path.abspath(checkpoint))} has learnt', sections,
                   facts)
   return path
+
+
+def page_path(checkpoint: str) -> str:
+  """Returns where the page of a checkpoint lies: in the workdir that was named, else in its own."""
+  from vit_jax.checkpoint import find
+  named = os.path.exists(os.path.join(checkpoint, 'config.json'))
+  return os.path.join(checkpoint if named else find(checkpoint)[0], 'explore.html')
 
 
 def test_split(config: dict, info):
@@ -82,7 +88,7 @@ def test_split(config: dict, info):
 
 
 def curves(workdir: str) -> list:
-  """Loss, accuracy and learning rate, of the stages before this one too."""
+  """Loss, main measures and learning rate, of the stages before this one too."""
   from vit_jax.visual import charts
   from vit_jax.visual.curves import read_metrics
   from vit_jax.visual.page import Picture, Section
@@ -94,8 +100,8 @@ def curves(workdir: str) -> list:
     path = os.path.join(parent, name, 'metrics.jsonl')
     if os.path.exists(path):
       pictures.append(Picture(charts.draw_curves(read_metrics(path)), name))
-  return [Section('Curves', 'Loss and accuracy on the training batches, as augmented, and on the '
-                  'test split.', pictures)] if pictures else []
+  return [Section('Curves', 'Of the training batches, as augmented, and of the test split.',
+                  pictures)] if pictures else []
 
 
 def filters(classifier) -> list:

@@ -39,8 +39,7 @@ def detections(logits: jax.Array, boxes: jax.Array, original_size: jax.Array,
   logits, boxes = logits.astype(jnp.float32), boxes.astype(jnp.float32)
   queries = jnp.broadcast_to(jnp.arange(logits.shape[1], dtype=jnp.int32), logits.shape[:2])
   if classifier == 'softmax':
-    probabilities = jax.nn.softmax(logits)[..., :-1]
-    scores, labels = probabilities.max(axis=-1), probabilities.argmax(axis=-1)
+    labels, scores = best_class(logits, classifier)
   else:
     flat = jax.nn.sigmoid(logits).reshape(len(logits), -1)
     scores, best = jax.lax.top_k(flat, min(count, flat.shape[1]))
@@ -50,6 +49,23 @@ def detections(logits: jax.Array, boxes: jax.Array, original_size: jax.Array,
   scale = jnp.stack([width, height, width, height], axis=-1)
   return dict(scores=scores, labels=labels.astype(jnp.int32), queries=queries.astype(jnp.int32),
               boxes=box_ops.to_xyxy(boxes) * scale[:, None])
+
+
+def best_class(logits: jax.Array, classifier: str, none: bool = False) -> tuple[jax.Array, jax.Array]:
+  """Returns the most probable class of each query and its probability, float32.
+
+  Args:
+    logits: `[..., classes + 1]` or `[..., classes]`, see `detections`.
+    classifier: 'softmax' or 'sigmoid'.
+    none: whether "no object" counts among the classes of a softmax, as the last one.
+  """
+  logits = logits.astype(jnp.float32)
+  if classifier == 'softmax':
+    probabilities = jax.nn.softmax(logits)
+    probabilities = probabilities if none else probabilities[..., :-1]
+  else:
+    probabilities = jax.nn.sigmoid(logits)
+  return probabilities.argmax(axis=-1), probabilities.max(axis=-1)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
@@ -115,27 +131,28 @@ def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]
 
 def panoptic(logits: np.ndarray, masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
              original_size: Sequence[int], is_thing: Sequence[bool],
-             threshold: float = PANOPTIC_THRESHOLD) -> tuple[np.ndarray, list[dict]]:
+             threshold: float = PANOPTIC_THRESHOLD, classifier: str = 'softmax'
+             ) -> tuple[np.ndarray, list[dict]]:
   """Returns one segment per pixel of an image (DETR, section 4.4).
 
   Queries that are sure of a class compete for each pixel; those of one stuff class become one
   segment; small segments leave their pixels to the others.
 
   Args:
-    logits: float `[queries, classes + 1]`, "no object" last.
+    logits: float `[queries, classes + 1]`, "no object" last, or `[queries, classes]`.
     masks: float `[queries, h, w]` logits over the canvas.
     canvas, size: see `enlarge`.
     original_size: (height, width) of the image as it was.
     is_thing: `[classes]`, whether objects of the class are told apart.
     threshold: probability above which a query is kept.
+    classifier: 'softmax' or 'sigmoid'.
 
   Returns:
     Segment ids int32 `[*original_size]` from 1, 0 where there is none, and [dict(id, label, score,
     isthing, area)] in pixels.
   """
-  probabilities = np.asarray(jax.nn.softmax(np.asarray(logits, np.float32)))
-  labels, scores = probabilities.argmax(-1), probabilities.max(-1)
-  kept = np.flatnonzero((labels < logits.shape[-1] - 1) & (scores > threshold))
+  labels, scores = (np.asarray(x) for x in best_class(jnp.asarray(logits), classifier, True))
+  kept = np.flatnonzero((labels < len(is_thing)) & (scores > threshold))
   masks = enlarge(np.asarray(masks)[kept], canvas, size)
   same = np.arange(len(kept))  # the first mask of the same stuff class, or the mask itself
   for i, label in enumerate(labels[kept]):

@@ -61,6 +61,17 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], clas
   return out
 
 
+def draw_cross(image: np.ndarray, point: Sequence[float]) -> Image:
+  """Returns the image with a cross at a point (x, y)."""
+  from PIL import Image, ImageDraw
+  out = Image.fromarray(style.rgb(image).copy())
+  pen, (x, y), size = ImageDraw.Draw(out), point, max(4, min(out.size) // 24)
+  for width, ink in ((_line_width(out) + 4, 'black'), (_line_width(out) + 1, 'white')):
+    pen.line((x - size, y, x + size, y), fill=ink, width=width)
+    pen.line((x, y - size, x, y + size), fill=ink, width=width)
+  return out
+
+
 def write(pen, corner: tuple[float, float], text: str, ink: Colour, typeface) -> None:
   """Writes text on a ground of colour above a point, or below where the image ends above it."""
   _, _, width, height = pen.textbbox((0, 0), text, font=typeface)

@@ -8,11 +8,11 @@ from detr_jax.visual import attention, queries
 
 def test_attention_to_one_token_lights_its_place():
   grid, canvas, size = (4, 6), (64, 96), (48, 70)
-  rows = np.zeros((2, 3, 24))  # three heads
+  rows = np.zeros((2, 24))
   for i, (row, column) in enumerate(((1, 2), (2, 0))):
     token = attention.token_at((column * 16 + 5., row * 16 + 9.), grid, canvas)
     assert token == row * 6 + column
-    rows[i, :, token] = .7
+    rows[i, token] = .7
   maps = attention.over_image(rows, grid, canvas, size)
   assert maps.shape == (2, *size) and maps.max() == pytest.approx(1.)
   for found, (row, column) in zip(maps, ((1, 2), (2, 0))):

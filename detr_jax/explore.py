@@ -1,0 +1,195 @@
+"""Draws what a trained detector does and where it looks, as one self-contained HTML page.
+
+    python -m detr_jax.explore runs/quickstart-detr
+    python -m detr_jax.explore runs/blood my_photos/*.jpg --out=page.html
+
+Curves, detections beside the truth, self-attention of the encoder and attention of the decoder over
+images (as figures 3 and 6 of the DETR paper), where the boxes of each query lie (figure 7), and
+panoptic pictures of a model with masks.
+"""
+
+import argparse
+import os
+
+import numpy as np
+
+from vit_jax import errors
+
+THRESHOLD = .5  # least score of the detections that are drawn
+LOOKED = 4  # images whose attention is drawn
+OBJECTS = 4  # detections, or points, of each
+SIDE = 300  # pixels of an image on a sheet
+SURVEYED = 300  # images of the test split whose boxes are gathered
+
+
+def parser() -> argparse.ArgumentParser:
+  """Returns the flags of this command line."""
+  flags = argparse.ArgumentParser(prog='python -m detr_jax.explore', description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('checkpoint', help='workdir of a run, or a checkpoint in it')
+  flags.add_argument('paths', nargs='*', metavar='IMAGE', help='image files and folders to look at; '
+                     'default: of the test split')
+  flags.add_argument('--count', type=int, default=12, help='images to look at (default 12)')
+  flags.add_argument('--out', metavar='FILE', help='default: explore.html in the workdir')
+  return flags
+
+
+def explore(checkpoint: str, paths=(), count: int = 12, out: str | None = None) -> str:
+  """Writes the picture page of a checkpoint and returns its path.
+
+  Args:
+    checkpoint: workdir of a run, or a checkpoint in it.
+    paths: images to look at; none: the first ones of the test split.
+    count: how many of them.
+    out: path of the page; None: `explore.html` in the workdir.
+
+  Raises:
+    UserError: no checkpoint, or images that cannot be read.
+  """
+  from detr_jax import inference
+  from vit_jax import weights
+  from vit_jax.checkpoint import find
+  from vit_jax.explore import curves, page_path
+  from vit_jax.inference import image_paths
+  from vit_jax.visual import page
+  workdir, _ = find(checkpoint)
+  detector = inference.Detector.load(checkpoint)
+  config, info = weights.run_config(workdir), detector.info
+  split = test_split(config)
+  if paths:
+    examples = [detector.read(name) for name in image_paths(paths)[:count]]
+  else:
+    examples = [split.read(i) for i in range(min(count, len(split)))] if split else []
+  sections = curves(workdir)
+  if examples:
+    sections += detections(detector, examples, truth=not paths)
+    looks = [detector.look(example) for example in examples[:LOOKED]]
+    sections += attention(detector, looks)
+    if looks[0].masks is not None:
+      sections += segments(detector, looks)
+  if split:
+    sections += queries(detector, split)
+  path = out or page_path(checkpoint)
+  facts = {'model': config['model']['name'], 'data': info.source, 'classes': info.num_classes,
+           'queries': detector.task.model.num_queries, 'training images': info.num_train,
+           'test images': info.num_test}
+  page.write_page(path, f'What {os.path.basename(os.path.abspath(checkpoint))} has learnt', sections,
+                  facts)
+  return path
+
+
+def test_split(config: dict):
+  """Returns the test split of a run, or None, with a line, where its data is gone."""
+  from detr_jax.data.sources import open_source
+  try:
+    return open_source(config['data']).split(config['data']['test'])
+  except errors.UserError as error:
+    print(f'without the test split: {error}')
+    return None
+
+
+def detections(detector, examples, truth: bool) -> list:
+  """The images with what was found, beside the truth where it is known."""
+  from detr_jax.visual import boxes
+  from vit_jax.data import images
+  from vit_jax.visual.page import Picture, Section
+  pictures, classes = [], detector.info.classes
+  for example in examples:
+    pixels = images.to_array(example.image())
+    found = detector.detect(example, THRESHOLD)
+    shown = [(example.boxes, example.labels, None)] if truth else []
+    for corners, labels, scores in [*shown, (found.boxes, found.labels, found.scores)]:
+      small, corners = boxes.enlarged(pixels, corners, SIDE)
+      pictures.append(boxes.draw_boxes(small, corners, labels, classes, scores))
+  text = f'Boxes with a score of at least {THRESHOLD:g}.'
+  return [Section('Detections', 'Left the truth, right what was found. ' * truth + text, [
+      Picture(boxes.sheet(pictures, 4), 'truth, detections' if truth else 'detections')])]
+
+
+def attention(detector, looks) -> list:
+  """Where points of the encoder look, and where the decoder looks for each object."""
+  from detr_jax.visual import boxes
+  from vit_jax.visual.page import Picture, Section
+  points = [row for look in looks if look.encoder is not None for row in encoder_row(look)]
+  objects = [row for look in looks for row in decoder_row(look, detector.info.classes)]
+  columns = 1 + min(OBJECTS, len(looks[0].scores))
+  sections = []
+  if points:
+    sections.append(Section(
+        'Encoder self-attention', 'Where the last encoder layer looks from a point, marked by a cross '
+        '(DETR, figure 3): objects are told apart before there is any box.',
+        [Picture(boxes.sheet(points, OBJECTS + 1), 'the image, and the attention of points in it')]))
+  return [*sections, Section(
+      'Decoder attention', 'Where the last decoder layer looks for the objects it is surest of (DETR, '
+      'figure 6): mostly at their extremities.',
+      [Picture(boxes.sheet(objects, columns), 'the image, and the attention for each object')])]
+
+
+def encoder_row(look) -> list:
+  """Returns an image, and itself under the attention of each of some points in it."""
+  from detr_jax.visual import attention, boxes
+  size = look.image.shape[:2]
+  points = attention.reference_points(look.boxes[np.argsort(-look.scores)], size, OBJECTS)
+  tokens = [attention.token_at(point, look.grid, look.canvas) for point in points]
+  maps = attention.over_image(look.encoder[tokens], look.grid, look.canvas, size)
+  plain, moved = boxes.enlarged(look.image, np.tile(points, 2), SIDE)
+  return [boxes.draw_boxes(plain, moved[:0], (), ()), *(
+      boxes.draw_cross(attention.light(look.image, lit, SIDE), point[:2])
+      for lit, point in zip(maps, moved))]
+
+
+def decoder_row(look, classes) -> list:
+  """Returns an image, and itself under the attention for each of its surest objects, in their boxes."""
+  from detr_jax.visual import attention, boxes
+  best = np.argsort(-look.scores, kind='stable')[:OBJECTS]
+  maps = attention.over_image(look.decoder[best], look.grid, look.canvas, look.image.shape[:2])
+  plain, corners = boxes.enlarged(look.image, look.boxes[best], SIDE)
+  return [boxes.draw_boxes(plain, corners[:0], (), ()), *(
+      boxes.draw_boxes(attention.light(look.image, lit, SIDE), corners[i:i + 1],
+                       look.labels[best][i:i + 1], classes, look.scores[best][i:i + 1])
+      for i, lit in enumerate(maps))]
+
+
+def segments(detector, looks) -> list:
+  """Panoptic pictures beside their images."""
+  from detr_jax.ops import postprocess
+  from detr_jax.visual import boxes
+  from detr_jax.visual.segments import draw_segments
+  from vit_jax.visual.page import Picture, Section
+  info, pictures = detector.info, []
+  is_thing = info.is_thing or (True,) * info.num_classes
+  for look in looks:
+    plain, _ = boxes.enlarged(look.image, look.boxes[:0], 2 * SIDE)
+    found = postprocess.panoptic(look.logits, look.masks, look.canvas, look.image.shape[:2],
+                                 plain.shape[:2], is_thing, classifier=detector.task.model.classifier)
+    pictures += [boxes.draw_boxes(plain, look.boxes[:0], (), ()),
+                 draw_segments(plain, *found, info.classes)]
+  return [Section('Panoptic pictures', 'Each pixel belongs to the segment that is surest of it, grey '
+                  f'ones to none; segments are of queries with a score above '
+                  f'{postprocess.PANOPTIC_THRESHOLD:g}.', [
+                      Picture(boxes.sheet(pictures, 2), 'the image, and its segments')])]
+
+
+def queries(detector, split) -> list:
+  """Where the boxes of each query lie, over the test split."""
+  from detr_jax.visual.queries import draw_query_boxes
+  from vit_jax.visual.page import Picture, Section
+  count = min(len(split), SURVEYED)
+  found = np.stack([detector.boxes(split.read(i)) for i in range(count)])
+  return [Section('What each query looks for', f'The centres of all boxes of the first queries over '
+                  f'{count} test images, as shares of the image: green small, red wide, blue tall '
+                  '(DETR, figure 7).', [Picture(draw_query_boxes(found), 'a square per query')])]
+
+
+def main() -> None:
+  """Runs the command line."""
+  flags = parser().parse_args()
+  if flags.count < 1:
+    raise errors.UserError(f'--count={flags.count} must be at least 1')
+  from vit_jax import compilation
+  compilation.enable_cache()
+  print(explore(flags.checkpoint, flags.paths, flags.count, flags.out))
+
+
+if __name__ == '__main__':
+  errors.exit_cleanly('detr_jax.explore', main)

@@ -1,0 +1,33 @@
+"""A detector for tests: tiny, as its parameters start, saved as a run leaves it."""
+
+import jax
+import pytest
+
+from detr_jax.data.config import detection_data
+from vit_jax import checkpoint, config as config_lib, run, sharding, task as task_lib
+
+
+@pytest.fixture(scope='session')
+def untrained(tmp_path_factory) -> str:
+  """Returns the workdir of a detector with masks, on scenes of digits, that has learnt nothing yet."""
+  config = config_lib.base()
+  config.total_steps = 1
+  config.task = dict(name='detr_jax.tasks.detection.Detection')
+  config.model = dict(
+      name='detr_r50', backbone='resnet18', encoder_layers=1, decoder_layers=1, width=128, num_heads=8,
+      mlp_dim=32, num_queries=6, masks=True, backbone_fields=dict(
+          norm='group', depths=(1, 1, 1, 1), width=32, small_images=True))
+  config.data = detection_data('digit_scenes', 8, ((64, 64), (48, 96)), train='train[:16]',
+                               test='test[:5]', test_transforms=[dict(name='resize', size=48)])
+  config.optimizer = dict(name='adamw')
+  config.schedule = dict(name='cosine', peak=1e-3)
+  workdir = str(tmp_path_factory.mktemp('untrained'))
+  mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
+  with jax.set_mesh(mesh):
+    data, task = task_lib.build(config, mesh)
+    variables = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))
+  run.open_workdir(workdir, config, data.info)
+  saved = checkpoint.Checkpoints(workdir)
+  saved.save(1, dict(params=variables['params'], model_state={}))
+  saved.close()
+  return workdir
