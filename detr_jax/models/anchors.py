@@ -77,7 +77,7 @@ class AnchorDecoder(nn.Module):
   """Layers that attend around anchors, and move them.
 
   Parameters besides the layers and `norm`: `anchor_embed`, which makes a query's position of its box,
-  and `query_scale`, which weighs the waves of its centre by its content; both `Mlp`, for all layers.
+  and `query_scale`, which weighs the waves of its centre by its content from the second layer on; both `Mlp`, for all layers.
 
   Attributes:
     options: of the transformer.
@@ -110,7 +110,9 @@ class AnchorDecoder(nn.Module):
     norm, states, boxes = layer_norm(dtype, 'norm'), [], []
     for layer in stack(AnchorLayer, self.options, self.depth):
       place = positions.sine_of_boxes(nn.sigmoid(anchors), width, self.temperature).astype(dtype)
-      centre = place[..., :width] * query_scale(x)
+      centre = place[..., :width]
+      if states:  # before the first layer a query has seen nothing
+        centre = centre * query_scale(x)
       x = layer(x, (anchor_embed(place), centre), memory, memory_positions, query_mask, memory_mask,
                 train)
       states.append(norm(x))

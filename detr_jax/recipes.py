@@ -1,0 +1,42 @@
+"""What the recipes of detectors in configs/ share."""
+
+from ml_collections import ConfigDict
+
+from detr_jax import models
+
+# DETR keeps the root, the first stage and all batch norms of its backbone as they were loaded.
+FROZEN = ('backbone/(conv|bn)_root/.*', 'backbone/block1/.*', r'backbone/.*\bbn\w+/.*')
+
+
+def backbone_fields(model: str) -> dict:
+  """Returns the fields of the backbone of a named model, so that a config lists them."""
+  return dict(models.variant(model).arguments['backbone_fields'])
+
+
+def smoke(config: ConfigDict) -> None:
+  """Shrinks a config in place to a minute on a CPU: a narrow, shallow model, small images, 30 steps.
+
+  The recipe stays, but for the backbone's norm: without weights a frozen one is of no use. An
+  `init_from` keeps the model, which must fit its weights.
+  """
+  if not config.init_from:
+    config.model.update(width=32, num_heads=4, mlp_dim=64, backbone='resnet18', num_queries=10)
+    config.model.encoder_layers = min(config.model.encoder_layers, 1)
+    config.model.decoder_layers = min(config.model.decoder_layers, 2)
+    config.model.backbone_fields.update(norm='group', width=32, depths=(1, 1, 1, 1))
+    if 'freeze' in config.optimizer:
+      del config.optimizer['freeze']
+  if config.data.source == 'digit_scenes':
+    config.data.canvases, config.data.transforms = ((64, 64),), [dict(name='flip')]
+    config.data.test_transforms = []
+    config.data.train, config.data.test, config.data.panoptic = 'train[:256]', 'test[:32]', False
+  config.data.batch_size = 8
+  config.total_steps, config.total_epochs = 30, 0.
+  for name in [name for name in config.schedule if name.endswith('_epochs')]:
+    del config.schedule[name]
+  if config.schedule.name == 'staircase':
+    config.schedule.boundaries = (20,)
+  else:
+    config.schedule.warmup_steps = 5
+  config.log.every = 10
+  config.evaluate.every = config.checkpoint.every = 15
