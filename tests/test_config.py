@@ -226,7 +226,7 @@ def test_every_config_loads_and_goes_through_json(path, arg, tmp_path):
   saved.write_text(json.dumps(config.to_dict(original)))
   again = config.load(str(saved))
   assert config.to_dict(again) == config.to_dict(original)
-  plain = lambda v: list(v) if isinstance(v, tuple) else v
+  plain = lambda v: [plain(item) for item in v] if isinstance(v, (tuple, list)) else v
   assert {k: plain(v) for k, v in config.leaves(again)} == {
       k: plain(v) for k, v in config.leaves(original)}
 

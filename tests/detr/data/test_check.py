@@ -13,7 +13,8 @@ from vit_jax.errors import UserError
 
 IMAGES = {1: (20, 30), 2: (20, 30), 3: (20, 30)}
 GOOD = [coco.box(1, 1, (2, 2, 10, 10)), coco.box(2, 2, (20, 10, 9, 9), 7),
-        coco.box(4, 1, (0, 0, 30, 20)), coco.box(5, 1, (12, 12, 3, 3), 7), coco.box(6, 2, (12, 3, 8, 8), 7)]
+        coco.box(4, 1, (0, 0, 30, 20)), coco.box(5, 1, (12, 12, 3, 3), 7),
+        coco.box(6, 2, (12, 3, 8, 8), 7)]
 RUNS = dict(size=[10, 10], counts=[100])
 
 # What is added to the annotations, and what is said.
@@ -21,7 +22,7 @@ BAD = [
     (coco.box(3, 9, (1, 1, 2, 2)), 'annotation 3 of image 9: there is no such image in images'),
     (coco.box(3, 1, (1, 1, 2, 2), 5), '3 of image 1 (1.png) has the category 5, which is not in'),
     (coco.box(3, 1, (1, float('nan'), 2, 2)), '3 of image 1 (1.png) has the box [1, nan, 2, 2]'),
-    (dict(coco.box(3, 1, (1, 1, 2, 2)), bbox=[1, 2, 3]), 'has the box [1, 2, 3]; it must be four numbers'),
+    (dict(coco.box(3, 1, (1, 1, 2, 2)), bbox=[1, 2, 3]), 'has the box [1, 2, 3]; it must be four'),
     (dict(coco.box(3, 1, (1, 1, 2, 2)), bbox=None), '(1.png) has the box None; it must be four numbers'),
     (coco.box(3, 2, (9, 9, -2, 5)), '3 of image 2 (2.png) has the box [9, 9, -2, 5], of negative size'),
     (coco.box(3, 2, (25, 5, 20, 5)), 'annotation 3 of image 2 (2.png) has the box [25, 5, 20, 5], which '
@@ -90,7 +91,7 @@ def test_corners_instead_of_sizes_are_recognised(tmp_path, capsys):
   corners = [coco.box(i, 1 + i % 3, (12 + i, 8, 17 + i, 15)) for i in range(1, 8)]
   coco.write(tmp_path, 'train', IMAGES, GOOD)
   coco.write(tmp_path, 'train', IMAGES, corners, draw=False)
-  with pytest.raises(UserError, match=r'like \[left, top, right, bottom\], as in annotation 3 of image 1'):
+  with pytest.raises(UserError, match=r'like \[left, top, right, bottom\], as in annotation 3 of'):
     build(tmp_path)
 
 

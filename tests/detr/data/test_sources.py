@@ -23,7 +23,8 @@ def split(source, name='train', **options):
 
 IMAGES = {7: (20, 30), 3: (10, 10), 4: (16, 16)}
 BOXES = [coco.box(0, 4, (1, 2, 3, 4), 7), coco.box(5, 7, (4, 4, 10, 5)),
-         coco.box(3, 7, (0, 0, 30.4, 20), 7), dict(coco.box(9, 7, (2, 2, 8, 8)), iscrowd=1), coco.box(11, 4, (5, 5, 0, 3))]
+         coco.box(3, 7, (0, 0, 30.4, 20), 7), dict(coco.box(9, 7, (2, 2, 8, 8)), iscrowd=1),
+         coco.box(11, 4, (5, 5, 0, 3))]
 
 
 def test_labels_have_no_gaps_and_crowds_are_told_apart(tmp_path):
