@@ -53,13 +53,13 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   config_lib.check_section('data', config, detection_data('', 1, ()))
   sharding.check_batch(config.batch_size, mesh)
   chain, test_chain = transforms.make(config.transforms), transforms.make(config.test_transforms)
+  transforms.check_fixed(test_chain)
   canvases = check_canvases(config.canvases, 'canvases')
   test_canvases = check_canvases(config.test_canvases or config.canvases, 'test_canvases')
   source = open_source(config)
   train, test = source.split(config.train), source.split(config.test)
   check_splits(config, [train], test)
-  if config.masks:
-    check_masks(config, train)
+  check_objects(config, train)
   limit = box_limit(config, train)
   info = DetectionInfo(
       source.name, source.categories.names, 3, canvases[0], len(train), len(test), tuple(config.mean),
@@ -144,9 +144,11 @@ def check_canvases(canvases, key: str) -> tuple[Canvas, ...]:
   return out
 
 
-def check_masks(config, split: DetectionSplit) -> None:
-  """Raises UserError where masks are wanted, but not all objects have one."""
-  if not split.has_masks:
+def check_objects(config, split: DetectionSplit) -> None:
+  """Raises UserError where there is nothing to find, or masks are wanted and some object has none."""
+  if not split.counts.any():
+    raise UserError(f'data.train={config.train!r} of {config.source} has not one box to train on')
+  if config.masks and not split.has_masks:
     raise UserError(f'data.masks is set, but not every object of {config.source} has a segmentation; '
                     'add them, or set data.masks=false')
 

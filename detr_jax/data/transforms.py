@@ -242,6 +242,14 @@ def make(specs: Sequence[Mapping]) -> tuple[Transform, ...]:
   return tuple(out)
 
 
+def check_fixed(transforms: Sequence[Transform]) -> None:
+  """Raises UserError for a transform that draws: every test image is seen once, in one way."""
+  for transform in transforms:
+    if not isinstance(transform, Resize) or len(transform.size) > 1:
+      raise UserError(f'data.test_transforms: {transform} is random; test images may only be resized, '
+                      'to one size')
+
+
 def extent(transforms: Sequence[Transform], height: int, width: int) -> tuple[int, int]:
   """Returns the largest (height, width) to which a chain brings an image of this size."""
   for transform in transforms:

@@ -66,4 +66,6 @@ class Info:
 
 def _tuples(value):
   """Returns a value of JSON with tuples for lists, which no one changes."""
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
   return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -98,10 +98,10 @@ class Coco:
     """Returns (annotations, folder of images, folder of PNGs) of a whole split, checked."""
     if split in self._files:
       return self._files[split]
-    place = find(self.name, split, self._panoptic)
-    file = files.load(place.json, self._masks)
-    folder = image_folder(place.folders, file.file_names)
-    pngs = image_folder(place.pngs, file.pictures or [])
+    where = find(self.name, split, self._panoptic)
+    file = files.load(where.json, self._masks)
+    folder = image_folder(where.folders, file.file_names)
+    pngs = image_folder(where.pngs, file.pictures or [])
     problems = [*file.problems, *missing(file, folder, pngs)]
     if self._on_error == 'raise' and any(p.error for p in problems):
       first = next(p for p in problems if p.error)

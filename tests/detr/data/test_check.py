@@ -111,13 +111,15 @@ def test_a_missing_image_stops_and_a_skipped_one_does_not(tmp_path):
     ('{"images": [], "annotations": [], "categories": []}', 'has no category'),
     ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
      'two categories have the id 1'),
-    ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', 'hold none')])
+    ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', 'hold none'),
+    ('{"images": [{"id": 1, "file_name": "1.png", "width": 3, "height": 3}], "annotations": [], '
+     '"categories": [{"id": 1, "name": "a"}]}', 'has not one box to train on')])
 def test_what_is_no_annotations_is_told(tmp_path, capsys, text, said):
-  (tmp_path / 'annotations').mkdir()
+  coco.write(tmp_path, 'train', IMAGES, GOOD)
   (tmp_path / 'annotations' / 'instances_train.json').write_text(text)
   with pytest.raises(UserError, match=said):
     build(tmp_path)
-  if 'hold' not in said:
+  if 'hold' not in said and 'train on' not in said:
     printed, error = run(capsys, tmp_path)
     assert said in printed and error.startswith('1 error(s)')
 

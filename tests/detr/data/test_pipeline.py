@@ -161,6 +161,7 @@ def test_masks_lie_as_the_boxes(tmp_path):
 
 @pytest.mark.parametrize('options, said', [
     (dict(canvases=()), r'data.canvases=\(\) must be pairs of height and width'),
+    (dict(test_transforms=[dict(name='flip')]), 'random; test images may only be resized'),
     (dict(masks=True), 'data.masks is set, but not every object'),
     (dict(train='trian'), "no annotations of the split 'trian'.*annotations/instances_test.json"),
     (dict(on_error='ignore'), "unknown data.on_error 'ignore'"),
