@@ -5,11 +5,16 @@ that needs no square matrix (Crouse, IEEE Trans. Aerospace and Electronic System
 augmentation for each target that is there, none for padding.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from detr_jax.ops import boxes as box_ops
 from vit_jax import sharding
+
+WORST = 1e5  # what a cost counts as that is no number
 
 
 def focal_cost(logits: jax.Array, alpha: float = .25, gamma: float = 2.) -> jax.Array:
@@ -53,96 +58,137 @@ def cost(logits: jax.Array, boxes: jax.Array, labels: jax.Array, target_boxes: j
   return total
 
 
-def _finite(costs: jax.Array, real: jax.Array) -> jax.Array:
-  """Replaces what is not finite by so much that no optimum takes it if it can be avoided."""
-  known = real & jnp.isfinite(costs)
-  high = jnp.max(costs, initial=-jnp.inf, where=known)
-  low = jnp.min(costs, initial=jnp.inf, where=known)
-  spread = jnp.where(high >= low, high - low, 0.)
-  worst = jnp.where(high >= low, high, 0.) + (1. + spread) * min(costs.shape)
-  return jnp.where(known, costs, worst)
+def _cheapest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns (least value, its index) of a vector without NaN; CPUs take far longer for `jnp.argmin`."""
+  def better(a, b):
+    second = b[0] < a[0]
+    return jnp.where(second, b[0], a[0]), jnp.where(second, b[1], a[1])
+
+  index = jnp.arange(len(values), dtype=jnp.int32)
+  return jax.lax.reduce((values, index), (jnp.float32(jnp.inf), jnp.int32(0)), better, (0,))
 
 
-def _augment(costs, v, row_of, waiting):
-  """Gives the first of the waiting rows a column, by the shortest augmenting path.
+class _State(NamedTuple):
+  """A partial assignment: the prices of the columns (dual variables) and who has whom, or -1."""
+  prices: jax.Array  # [columns] 0 where no row has the column, -inf where none may
+  row_of: jax.Array  # [columns]
+  column_of: jax.Array  # [rows]
+
+  def give(self, row, column) -> '_State':
+    """Gives a row a column."""
+    return self._replace(row_of=self.row_of.at[column].set(row),
+                         column_of=self.column_of.at[row].set(column))
+
+
+def _augment(costs_of: Callable, start: jax.Array, state: _State) -> _State:
+  """Gives one row more a column, by the shortest augmenting path.
 
   Args:
-    costs: `[rows, columns]`.
-    v: `[columns]` prices of the columns.
-    row_of: `[columns]` the row that has the column, or -1.
-    waiting: `[rows]` whether the row needs a column.
-
-  Returns:
-    (v, row_of) with one row more.
+    costs_of: (number of a row, number of a column = 0, width = all) -> costs from there on, `[width]`.
+    start: number of the row.
+    state: what the rows before it have.
   """
-  columns, start = v.shape[0], jnp.argmax(waiting)
+  prices, row_of, _ = state
+  away = costs_of(start) - prices  # lengths of the paths found so far, to columns not yet closed
+  first = _cheapest(away)
 
-  def unfinished(carry):
-    return ~carry[0]
+  # A CPU runs the kernels of this loop and of the one around it one after another, as long as there
+  # are at most eight in each; from nine on XLA schedules them over threads, which takes twice as long.
+  def step(carry):
+    length, column, away, closed, before = carry
+    row = row_of[column]
+    closed = jnp.where(jnp.arange(len(prices)) == column, length, closed)
+    offset = costs_of(row, column, 1)[0] - prices[column] - length
+    reached = costs_of(row) - prices - offset
+    shorter = (closed == jnp.inf) & (reached < away)
+    before = jnp.where(shorter, column, before)
+    away = jnp.where(closed < jnp.inf, jnp.inf, jnp.where(shorter, reached, away))
+    return *_cheapest(away), away, closed, before
 
-  def scan(carry):
-    _, _, dist, before, closed = carry
-    j = jnp.argmin(jnp.where(closed, jnp.inf, dist))
-    i = row_of[j]
-    closed = closed.at[j].set(i >= 0)
-    reached = costs[i] - v - (costs[i, j] - v[j] - dist[j])
-    better = ~closed & (reached < dist) & (i >= 0)
-    return i < 0, j, jnp.where(better, reached, dist), jnp.where(better, j, before), closed
+  def blocked(carry):
+    length, column, *_ = carry
+    # Under vmap a solved problem goes on until all are, perhaps without a column that is free.
+    return (row_of[column] >= 0) & (length < jnp.inf)
 
-  _, j, dist, before, closed = jax.lax.while_loop(
-      # Under vmap, a problem that waits for others must not search: there may be no free column.
-      unfinished, scan,
-      (~waiting[start], 0, costs[start] - v, jnp.full(columns, -1), jnp.zeros(columns, bool)))
-  v = jnp.where(closed, v + dist - dist[j], v)
+  def search():
+    length, column, _, closed, before = jax.lax.while_loop(
+        blocked, step,
+        (*first, away, jnp.full_like(prices, jnp.inf), jnp.full_like(row_of, -1)))
 
-  def take(carry):
-    j, row_of = carry
-    return before[j], row_of.at[j].set(jnp.where(before[j] < 0, start, row_of[before[j]]))
+    def shift(carry):  # along the path, from its end
+      column, state = carry
+      previous = before[column]
+      row = jnp.where(previous < 0, start, state.row_of[previous])
+      return previous, state.give(row, column)
 
-  return v, jax.lax.while_loop(lambda c: c[0] >= 0, take, (j, row_of))[1]
+    _, shifted = jax.lax.while_loop(lambda carry: carry[0] >= 0, shift, (column, state))
+    return shifted._replace(prices=prices + jnp.minimum(closed - length, 0.))
+
+  return jax.lax.cond(row_of[first[1]] < 0, lambda: state.give(start, first[1]), search)
 
 
-def _match(costs: jax.Array, count: jax.Array) -> jax.Array:
-  """Returns the query of each target of one image, see `match`; `costs` is `[M, Q]` here."""
-  targets, queries = costs.shape
-  real = jnp.arange(targets) < count
-  costs = _finite(costs, real[:, None])
+def _solve(costs, problem, count, greedy: bool) -> jax.Array:
+  """Returns the column of each row, `[rows]`, of one problem of `match`, or -1.
+
+  Args:
+    costs: `[problems, rows, columns]`, of which only the rows that are there are ever read: a slice of
+      them all would take longer than to match.
+    problem: number of the problem.
+    count: how many rows are there.
+    greedy: whether to look at all rows at once first.
+  """
+  _, rows, queries = costs.shape
   # More targets than queries: as many columns more, which cost nothing and stand for "no query".
-  columns = jnp.arange(max(targets, queries))
-  costs = jnp.pad(costs, ((0, 0), (0, len(columns) - queries)))
-  costs = jnp.where(columns < jnp.maximum(queries, count), costs, jnp.inf)
-  # Every row takes its best column, if no row before it did.
-  best = jnp.argmin(costs, axis=-1)
-  wants = (best[:, None] == columns) & real[:, None]
-  row_of = jnp.where(wants.any(axis=0), jnp.argmax(wants, axis=0), -1)
+  columns = max(rows, queries)
+  costs = jnp.pad(costs, ((0, 0), (0, 0), (0, columns - queries)))
 
+  def costs_of(row, column=0, width=columns):
+    values = jax.lax.dynamic_slice(costs, (problem, row, column), (1, 1, width))[0, 0]
+    return jnp.where(jnp.abs(values) < WORST, values, WORST)
 
-  def waiting(row_of):
-    return real & ~(row_of[:, None] == jnp.arange(targets)).any(axis=0)
-
-  _, row_of = jax.lax.while_loop(
-      lambda carry: waiting(carry[1]).any(), lambda carry: _augment(costs, *carry, waiting(carry[1])),
-      (jnp.zeros(len(columns)), row_of))
-  found = row_of[:queries, None] == jnp.arange(targets)
-  return jnp.where(found.any(axis=0), jnp.argmax(found, axis=0), -1)
+  number, index = jnp.arange(rows, dtype=jnp.int32), jnp.arange(columns, dtype=jnp.int32)
+  state = _State(jnp.where(index < jnp.maximum(queries, count), 0., -jnp.inf),
+                 jnp.full(columns, -1, jnp.int32), jnp.full(rows, -1, jnp.int32))
+  row_to_place = lambda k: k
+  if greedy:  # each row takes its cheapest column, if no row before it does
+    best = jax.vmap(lambda row: _cheapest(costs_of(row) - state.prices)[1])(number)
+    wants = (best[:, None] == index) & (number < count)[:, None]
+    taker = jnp.where(wants, number[:, None], rows).min(axis=0)
+    state = _State(state.prices, jnp.where(taker < rows, taker, -1),
+                   jnp.where(taker[best] == number, best, -1))
+    waiting = (number < count) & (state.column_of < 0)
+    order, count = jnp.argsort(~waiting), waiting.sum()
+    row_to_place = lambda k: order[k]
+  _, _, found = jax.lax.fori_loop(
+      0, count, lambda k, state: _augment(costs_of, row_to_place(k), state), state)
+  return jnp.where(found < queries, found, -1)
 
 
 def match(costs: jax.Array, count: jax.Array) -> jax.Array:
   """Returns the assignment of least cost for each of several problems.
 
   Each of the first `count` targets gets a query of its own, so that the sum of the costs is as small as
-  it can be; with more targets than queries, each query gets a target, and the other targets none.
+  it can be; with more targets than queries, each query gets a target, and the other targets none. A
+  cost that is NaN, or not between -1e5 and 1e5, counts as 1e5.
+
+  A CPU solves one problem after another, without a step for padding; other devices all at once.
 
   Args:
-    costs: float32 `[problems, queries, targets]`. A cost that is not finite (NaN too) is taken only
-      where nothing else is left.
-    count: int32 `[problems]`, how many of the targets are there; the rest is padding, is read by
-      nobody and costs no time.
+    costs: float32 `[problems, queries, targets]`.
+    count: int32 `[problems]`, how many of the targets are there; the rest is padding.
 
   Returns:
     int32 `[problems, targets]`, the query of each target, -1 where it has none.
   """
-  return jax.vmap(_match)(jnp.swapaxes(costs, 1, 2), count).astype(jnp.int32)
+  def in_turn(costs, count):
+    problems = jnp.arange(len(costs), dtype=jnp.int32)
+    return jax.lax.map(lambda x: _solve(costs, *x, greedy=False), (problems, count))
+
+  def at_once(costs, count):
+    return jax.vmap(lambda costs, count: _solve(costs[None], 0, count, greedy=True))(costs, count)
+
+  return jax.lax.platform_dependent(jnp.swapaxes(costs, 1, 2), count.astype(jnp.int32),
+                                    cpu=in_turn, default=at_once)
 
 
 def match_layers(costs: jax.Array, count: jax.Array) -> jax.Array:
