@@ -15,7 +15,6 @@ import numpy as np
 
 from vit_jax import errors
 
-THRESHOLD = .5  # least score of the detections that are drawn
 LOOKED = 4  # images whose attention is drawn
 OBJECTS = 4  # detections, or points, of each
 SIDE = 300  # pixels of an image on a sheet
@@ -96,12 +95,12 @@ def detections(detector, examples, truth: bool) -> list:
   pictures, classes = [], detector.info.classes
   for example in examples:
     pixels = images.to_array(example.image())
-    found = detector.detect(example, THRESHOLD)
+    found = detector.detect(example, detector.threshold)
     shown = [(example.boxes, example.labels, None)] if truth else []
     for corners, labels, scores in [*shown, (found.boxes, found.labels, found.scores)]:
       small, corners = boxes.enlarged(pixels, corners, SIDE)
       pictures.append(boxes.draw_boxes(small, corners, labels, classes, scores))
-  text = f'Boxes with a score of at least {THRESHOLD:g}.'
+  text = f'Boxes with a score of at least {detector.threshold:g}.'
   return [Section('Detections', 'Left the truth, right what was found. ' * truth + text, [
       Picture(boxes.sheet(pictures, 4), 'truth, detections' if truth else 'detections')])]
 
@@ -140,8 +139,11 @@ def encoder_row(look) -> list:
 
 def decoder_row(look, classes) -> list:
   """Returns an image, and itself under the attention for each of its surest objects, in their boxes."""
+  from detr_jax.ops import postprocess
   from detr_jax.visual import attention, boxes
-  best = np.argsort(-look.scores, kind='stable')[:OBJECTS]
+  # Different objects first; then the rest, so that every row has as many pictures.
+  apart = postprocess.suppress(look.boxes, look.scores, np.zeros_like(look.labels), .5)
+  best = list(dict.fromkeys([*apart, *np.argsort(-look.scores)]))[:OBJECTS]
   maps = attention.over_image(look.decoder[best], look.grid, look.canvas, look.image.shape[:2])
   plain, corners = boxes.enlarged(look.image, look.boxes[best], SIDE)
   return [boxes.draw_boxes(plain, corners[:0], (), ()), *(

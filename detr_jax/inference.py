@@ -1,6 +1,7 @@
 """A trained detector at work: files in, boxes, segments and attention maps out."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,14 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from detr_jax import weights
 from detr_jax.data import pipeline, transforms
-from detr_jax.data.info import DetectionInfo
 from detr_jax.data.sources import DetectionExample
 from detr_jax.ops import boxes as box_ops, postprocess
-from vit_jax import checkpoint, compilation, task as task_lib, trees, weights
+from detr_jax.ops.losses import SetCriterion
+from detr_jax.tasks.detection import Detection
+from vit_jax import checkpoint, compilation, task as task_lib, trees
 from vit_jax.data import images
+from vit_jax.weights import run_config
 
 Batch = Mapping[str, np.ndarray]
+
+# Scores above which a detection is shown: the focal loss, which comes with sigmoids, holds them back.
+THRESHOLDS = dict(softmax=.5, sigmoid=.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Detector:
   Attributes:
     task: predicts and detects, see `detr_jax.tasks.detection.Detection`.
     info: facts of its data.
+    threshold: score from which a detection is worth showing.
   """
 
   def __init__(self, task, variables: Mapping[str, Any]):
@@ -81,6 +89,7 @@ class Detector:
       variables: `params`, and `batch_stats` where the model has them.
     """
     self.task, self.info = task, task.info
+    self.threshold = THRESHOLDS[task.model.classifier]
     self._params = jax.device_put(variables['params'])
     self._state = jax.device_put({k: v for k, v in variables.items() if k != 'params'})
     self._chain = transforms.make(self.info.test_transforms)
@@ -90,19 +99,21 @@ class Detector:
     self._boxes = compilation.jit(lambda *given: task.predict(*given).boxes[-1])
 
   @classmethod
-  def load(cls, path: str) -> 'Detector':
-    """Loads a run.
+  def load(cls, path: str, model: str | None = None) -> 'Detector':
+    """Loads a run, or a published file.
 
     Args:
-      path: its workdir, or a checkpoint in it.
+      path: workdir of a run, a checkpoint in it, a file, or the name of a published detector.
+      model: name of the model that a file is of, where the file does not tell.
 
     Raises:
-      UserError: when it is none, or damaged.
+      UserError: as `detr_jax.weights.load`.
     """
-    workdir, folder = checkpoint.find(path)
-    config = ConfigDict(weights.run_config(workdir))
-    task = task_lib.find(config).from_config(config, DetectionInfo.load(workdir))
-    return cls(task, weights.unflatten(checkpoint.read_params(folder)))
+    loaded = weights.load(*filter(None, (model, path)), verbose=False)
+    if model or not os.path.isdir(path):
+      return cls(Detection(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
+    config = ConfigDict(run_config(checkpoint.find(path)[0]))
+    return cls(task_lib.find(config).from_config(config, loaded.info), loaded.variables)
 
   def read(self, path: str) -> DetectionExample:
     """Returns an image file as an example; UserError for one that cannot be read."""
@@ -135,9 +146,10 @@ class Detector:
     height, width = batch['original_size'][0].tolist()
     found['boxes'] = np.clip(found['boxes'], 0., [width, height] * 2)
     kept = np.flatnonzero(found['scores'] >= threshold)
-    found = {key: value[kept] for key, value in found.items()}
-    order = postprocess.suppress(found['boxes'], found['scores'], found['labels'], nms)
-    return Detections((height, width), **{key: value[order] for key, value in found.items()})
+    kept = kept[postprocess.suppress(found['boxes'][kept], found['scores'][kept],
+                                     found['labels'][kept], nms)]
+    keys = ('scores', 'labels', 'boxes', 'queries')
+    return Detections((height, width), **{key: found[key][kept] for key in keys})
 
   def _internals(self, params, model_state, batch):
     model = self.task.model

@@ -23,7 +23,7 @@ def colour(number: int) -> Colour:
 
   Hues a golden section apart never come close to any of the last few.
   """
-  red, green, blue = colorsys.hsv_to_rgb((.58 + number * .618034) % 1., (.85, .6, 1.)[number % 3],
+  red, green, blue = colorsys.hsv_to_rgb((.58 + number * .618034) % 1., (.75, .55, .7)[number % 3],
                                          (1., .95, .8)[number // 3 % 3])
   return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -93,7 +93,7 @@ def font(image: Image):
   import matplotlib
   from PIL import ImageFont
   path = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-  return ImageFont.truetype(path, max(9, round(min(image.size) / 34)))
+  return ImageFont.truetype(path, max(10, round(min(image.size) / 28)))
 
 
 def enlarged(image: np.ndarray, boxes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

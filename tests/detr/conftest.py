@@ -16,8 +16,8 @@ def untrained(tmp_path_factory) -> str:
   config.model = dict(
       name='detr_r50', backbone='resnet18', encoder_layers=1, decoder_layers=1, width=128, num_heads=8,
       mlp_dim=32, num_queries=6, masks=True, backbone_fields=dict(
-          norm='group', depths=(1, 1, 1, 1), width=32, small_images=True))
-  config.data = detection_data('digit_scenes', 8, ((64, 64), (48, 96)), train='train[:16]',
+          depths=(1, 1, 1, 1), width=16, bottleneck=False, small_images=True))
+  config.data = detection_data('digit_scenes', 1, ((64, 64), (48, 96)), train='test[5:21]',
                                test='test[:5]', test_transforms=[dict(name='resize', size=48)])
   config.optimizer = dict(name='adamw')
   config.schedule = dict(name='cosine', peak=1e-3)
@@ -25,9 +25,9 @@ def untrained(tmp_path_factory) -> str:
   mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
   with jax.set_mesh(mesh):
     data, task = task_lib.build(config, mesh)
-    variables = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))
+    state = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))
   run.open_workdir(workdir, config, data.info)
   saved = checkpoint.Checkpoints(workdir)
-  saved.save(1, dict(params=variables['params'], model_state={}))
+  saved.save(1, dict(params=state.pop('params'), model_state=state))
   saved.close()
   return workdir
