@@ -117,8 +117,10 @@ def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_d
   from pycocotools.cocoeval import COCOeval
   area = {'bbox': lambda d: d['bbox'][2] * d['bbox'][3],
           'segm': lambda d: float(coding.area(d['segmentation']))}[kind]
-  # COCOeval takes a match with annotation 0 for none, so annotations are counted from 1.
-  annotations = [{**a, 'id': n} for n, a in enumerate(truth['annotations'], 1)]
+  # COCOeval takes a match with annotation 0 for none, so annotations are counted from 1. Where one has
+  # no mask, as some crowds, its box stands for it.
+  annotations = [{'segmentation': [_polygon(*a['bbox'])], **a, 'id': n}
+                 for n, a in enumerate(truth['annotations'], 1)]
   results = [{**d, 'id': n, 'iscrowd': 0, 'area': area(d)} for n, d in enumerate(found, 1)]
   with contextlib.redirect_stdout(io.StringIO()):
     evaluation = COCOeval(_indexed(truth, annotations), _indexed(truth, results), kind)
@@ -126,6 +128,11 @@ def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_d
     evaluation.evaluate()
     evaluation.accumulate()
   return evaluation
+
+
+def _polygon(left: float, top: float, width: float, height: float) -> list[float]:
+  right, bottom = left + width, top + height
+  return [left, top, right, top, right, bottom, left, bottom]
 
 
 def _indexed(truth: Mapping, annotations: list[dict]):

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from detr_jax import models
 from detr_jax.data import pipeline, sources
@@ -126,13 +127,30 @@ class Detection:
     return self.model.apply({'params': params, **model_state}, self._images(batch), batch['size'],
                             **options)
 
-  def detect(self, params, model_state, batch) -> dict[str, jax.Array]:
-    """Returns scores and labels `[batch, n]`, and boxes `[batch, n, 4]`: x, y, x, y in the file's pixels."""
-    outputs = self.predict(params, model_state, batch)
+  def _detections(self, outputs, batch) -> dict[str, jax.Array]:
     return postprocess.detections(*outputs.last(), batch['original_size'], self.model.classifier,
                                   self.max_detections)
 
+  def detect(self, params, model_state, batch) -> dict[str, jax.Array]:
+    """Returns scores, labels and boxes in pixels of the files, see `ops.postprocess.detections`."""
+    return self._detections(self.predict(params, model_state, batch), batch)
+
+  def detect_masks(self, params, model_state, batch) -> dict[str, jax.Array]:
+    """Returns what `detect` does, with the mask logits of the detections and the sizes."""
+    outputs = self.predict(params, model_state, batch)
+    found = self._detections(outputs, batch)
+    canvas = jnp.broadcast_to(jnp.asarray(batch['image'].shape[1:3]), batch['size'].shape)
+    return {**found, 'canvas': canvas, 'size': batch['size'], 'original_size': batch['original_size'],
+            'masks': jnp.take_along_axis(outputs.masks, found['queries'][..., None, None], axis=1)}
+
+  @staticmethod
+  def instance_masks(row) -> np.ndarray:
+    """Returns bool masks `[n, height, width]` of an image as it was, of a row of `detect_masks`."""
+    return postprocess.instance_masks(row['masks'], row['canvas'], row['size'], row['original_size'])
+
   def evaluators(self):
-    """Returns the evaluator of average precision."""
-    return [AveragePrecision(self.detect, self.ground_truth, self.info.category_ids,
-                             self.max_detections)]
+    """Returns the evaluator of average precision: of boxes, and of masks where both sides have them."""
+    masks = self.model.masks and self.info.masks and not self.info.panoptic
+    return [AveragePrecision(self.detect_masks if masks else self.detect, self.ground_truth,
+                             self.info.category_ids, self.max_detections,
+                             self.instance_masks if masks else None)]

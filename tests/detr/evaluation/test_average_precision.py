@@ -133,6 +133,9 @@ def test_masks_are_measured_beside_boxes():
   iou = disks[0].sum() / 17 ** 2
   assert first(measures) == CLEAN and measures['mask_ap50'] == pytest.approx(1.)
   assert measures['mask_ap'] == pytest.approx(np.mean(np.linspace(.5, .95, 10) <= iou))
+  square = {k: v for k, v in truth['annotations'][1].items() if k != 'segmentation'}
+  truth['annotations'][1] = square  # without a mask the box stands for it
+  assert evaluator.finish(dict(total))['mask_ap'] == pytest.approx((measures['mask_ap'] + 1.) / 2)
   tables = evaluator.tables(total)
   assert set(tables['per_class'][0]) == {'class', 'objects', 'ap', 'ap50', 'mask_ap', 'mask_ap50'}
   assert tables['detections.json'][0]['segmentation']['size'] == [40, 60]
