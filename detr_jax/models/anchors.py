@@ -77,7 +77,8 @@ class AnchorDecoder(nn.Module):
   """Layers that attend around anchors, and move them.
 
   Parameters besides the layers and `norm`: `anchor_embed`, which makes a query's position of its box,
-  and `query_scale`, which weighs the waves of its centre by its content from the second layer on; both `Mlp`, for all layers.
+  and `query_scale`, which weighs the waves of its centre by its content from the second layer on; both
+  `Mlp`, for all layers.
 
   Attributes:
     options: of the transformer.

@@ -13,6 +13,7 @@ Intermediates, read with `mutable=['intermediates']`, all softmaxed weights:
 `decoder/layer_0/cross_attn/attention` `[batch, heads, queries, h * w]`.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,7 @@ from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, 
                                          torch_bias)
 from vit_jax import models, sharding
 from vit_jax.errors import UserError, unknown
+from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import BatchNorm, GroupNorm
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -78,7 +80,7 @@ class DETR(nn.Module):
     denoising: groups of denoising queries in training, see `detr_jax.models.denoising`; needs anchors.
     box_noise, label_noise: of the denoising queries.
     masks: predict a mask per query (section 4.3); the backbone must give four maps.
-    mask_padding: keep what lies outside an image zero throughout the backbone, so that a padded image
+    mask_padding: keep what lies outside an image zero in backbone and mask head, so that a padded image
       gives what it gives alone. That is exact where the strides divide the canvas and the norms are
       batch norms in use (GroupNorm's statistics, and batch norm's in training, still see zeros). The
       authors' code does not (False), and its features change with the padding.
@@ -189,10 +191,13 @@ class DETR(nn.Module):
     Raises:
       UserError: for fields that do not fit together, or a map larger than learned positions.
     """
-    maps = self._maps(image, size, train)
+    # Which entries of a map of some (height, width) belong to the image, and who needs to know.
+    inside = None if size is None else functools.partial(positions.valid, size, canvas=image.shape[1:3])
+    kept = inside if self.mask_padding else None
+    maps = self._maps(image, kept, train)
     source = self.input_proj(maps[-1])
     batch, *grid, _ = source.shape
-    valid = None if size is None else positions.valid(size, grid, image.shape[1:3])
+    valid = inside and inside(grid)
     mask = None if valid is None else valid.reshape(batch, 1, 1, -1)
     tokens = source.reshape(batch, -1, self.width)
     tokens, placed = self._place(tokens, self.encoder_positions, grid, valid)
@@ -200,27 +205,30 @@ class DETR(nn.Module):
     keys, placed = self._place(memory, self.decoder_positions, grid, valid)
     decode = self._decode_anchors if self.queries == 'anchors' else self._decode
     states, boxes = decode(keys, placed, mask, train, targets)
-    own, found = self.num_queries, dict(logits=self.class_embed(states.astype(jnp.float32)), boxes=boxes)
-    parts = [Outputs(**{k: v[:, :, part] for k, v in found.items()})
-             for part in (slice(own), slice(own, None))]
-    masks = self._masks(states[-1, :, :own], memory, source, maps, mask) if self.masks else None
-    return parts[0].replace(masks=masks, denoising=parts[1] if states.shape[2] > own else None)
+    logits, own = self.class_embed(states.astype(jnp.float32)), self.num_queries
+    extra = Outputs(logits[:, :, own:], boxes[:, :, own:]) if states.shape[2] > own else None
+    masks = self._masks(states[-1, :, :own], memory, source, maps, mask, kept) if self.masks else None
+    return Outputs(logits[:, :, :own], boxes[:, :, :own], masks, extra)
 
   @nn.nowrap  # so that it can be asked of a model without parameters
   def _backbone(self) -> nn.Module:
     fields = {'dtype': self.dtype, **self.backbone_fields}
     return models.create_model(self.backbone, **fields, num_classes=None)
 
-  def _maps(self, image, size, train) -> tuple[jax.Array, ...]:
-    """Returns the backbone's maps."""
-    if size is None or not self.mask_padding:
+  def _maps(self, image, inside, train) -> tuple[jax.Array, ...]:
+    """Returns the backbone's maps, of which nothing inside the image depends on what is outside."""
+    if inside is None:
       return self.features(image, train).maps
 
+    def keep(x):
+      return jnp.where(inside(x.shape[1:3])[..., None], x, 0.)
+
     def zero_padding(call, args, kwargs, context):
-      x = call(*args, **kwargs)
-      if context.method_name != '__call__' or not isinstance(context.module, BatchNorm | GroupNorm):
-        return x
-      return jnp.where(positions.valid(size, x.shape[1:3], image.shape[1:3])[..., None], x, 0.)
+      module = context.module
+      if isinstance(module, Conv) and module.kernel_size > 1:  # pooling carries something over the edge
+        args = keep(args[0]), *args[1:]
+      out = call(*args, **kwargs)
+      return keep(out) if isinstance(module, BatchNorm | GroupNorm) else out
 
     with nn.intercept_methods(zero_padding):
       return self.features(image, train).maps
@@ -262,14 +270,14 @@ class DETR(nn.Module):
     return self.decoder(x.astype(self.dtype), anchors, memory, placed, mask, query_mask, self.bbox_embed,
                         train)
 
-  def _masks(self, states, memory, source, maps, mask):
+  def _masks(self, states, memory, source, maps, mask, kept):
     """Returns a mask per query, `[batch, queries, h, w]`, of the resolution of the finest map."""
     if len(maps) < FPN_LEVELS + 1:
       raise UserError(f'masks need a backbone with {FPN_LEVELS + 1} maps or more; '
                       f'{self.backbone!r} gives {len(maps)}')
     attended = self.bbox_attention(states, memory, mask)
     attended = attended.reshape(*states.shape[:2], *source.shape[1:3], -1)
-    return self.mask_head(source, attended, maps[-2:-2 - FPN_LEVELS:-1])
+    return self.mask_head(source, attended, maps[-2:-2 - FPN_LEVELS:-1], kept)
 
 
 PAPER = 'End-to-end object detection with transformers, arXiv:2005.12872, '

@@ -3,7 +3,7 @@
 The names and numbers are those of the authors' models/segmentation.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -68,34 +68,45 @@ class MaskHead(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, source: jax.Array, attended: jax.Array, maps: Sequence[jax.Array]) -> jax.Array:
+  def __call__(self, source: jax.Array, attended: jax.Array, maps: Sequence[jax.Array],
+               valid: Callable | None = None) -> jax.Array:
     """Maps attention to masks.
 
     Args:
       source: the transformer's input `[batch, h, w, width]`.
       attended: `[batch, queries, h, w, heads]`.
       maps: of the backbone, from the next finer one on, each `[batch, h, w, c]`.
+      valid: gives, for the (height, width) of a map, which entries belong to the image, bool `[batch, h,
+        w]`; the others are kept zero, and out of the norms' statistics. None: all are taken.
 
     Returns:
       float32 logits `[batch, queries, h, w]` of the last map's resolution.
     """
     batch, queries = attended.shape[:2]
-    x = SharedConv(name='lay1', dtype=self.dtype)(source, attended.astype(self.dtype))
-    x = self._norm(1, x)
-    x = self._norm(2, self._conv('lay2', self.width // 2)(x))
+
+    def inside(x):  # [batch * queries, h, w, 1], or None
+      return None if valid is None else jnp.repeat(valid(x.shape[1:3]), len(x) // batch, 0)[..., None]
+
+    clear = lambda x: x if valid is None else jnp.where(inside(x), x, 0.)
+
+    def norm(number, x):
+      mask = None if valid is None else jnp.broadcast_to(inside(x), x.shape)
+      layer = nn.GroupNorm(8, epsilon=1e-5, dtype=self.dtype, name=f'gn{number}')
+      return clear(nn.relu(layer(x, mask=mask)))
+
+    x = SharedConv(name='lay1', dtype=self.dtype)(clear(source), attended.astype(self.dtype))
+    x = norm(1, x)
+    x = norm(2, self._conv('lay2', self.width // 2)(x))
     for i, finer in enumerate(maps):
       channels = x.shape[-1]
       finer = Pointwise(channels, HE, True, self.dtype, name=f'adapter{i + 1}')(finer)
-      x = nearest(x, finer.shape[1:3]) + jnp.repeat(finer, queries, 0)
-      x = self._norm(i + 3, self._conv(f'lay{i + 3}', channels // 2)(x))
+      x = clear(nearest(x, finer.shape[1:3]) + jnp.repeat(finer, queries, 0))
+      x = norm(i + 3, self._conv(f'lay{i + 3}', channels // 2)(x))
     x = self._conv('out_lay', 1)(x)
     return x.astype(jnp.float32).reshape(batch, queries, *x.shape[1:3])
 
   def _conv(self, name, features):
     return nn.Conv(features, (3, 3), padding=1, kernel_init=HE, dtype=self.dtype, name=name)
-
-  def _norm(self, number, x):
-    return nn.relu(nn.GroupNorm(8, epsilon=1e-5, dtype=self.dtype, name=f'gn{number}')(x))
 
 
 class SharedConv(nn.Module):
