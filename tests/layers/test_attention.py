@@ -94,6 +94,17 @@ def test_order_of_keys_does_not_matter_and_queries_carry_theirs(tokens):
   np.testing.assert_allclose(apply(queries[:, [2, 0, 1]], keys), plain[:, [2, 0, 1]], atol=1e-5)
 
 
+def test_hidden_keys_are_as_if_they_were_not_there_and_values_may_be_others(tokens):
+  queries, keys = tokens
+  module, values = Attention(HEADS), keys[:, ::-1]
+  params = random_params(module, *tokens)
+  mask = np.arange(KEYS) < 3
+  for mutable in ([], ['intermediates']):  # the fused form, and that which keeps the weights
+    got = module.apply({'params': params}, queries, keys, values=values, mask=mask, mutable=mutable)[0]
+    want = module.apply({'params': params}, queries, keys[:, :3], values=values[:, :3])
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
 def test_examples_do_not_see_each_other(tokens):
   module = Attention(HEADS)
   params = random_params(module, *tokens)
@@ -118,19 +129,22 @@ def test_dropout_of_weights_only_in_training(tokens):
   assert not np.allclose(run(True), run(False))
 
 
-@pytest.mark.parametrize('dtype, atol', [('float32', 1e-5), ('bfloat16', .05)])
-def test_outputs_and_gradients_are_those_of_plain_differentiation(dtype, atol):
+@pytest.mark.parametrize('dtype, atol, hidden', [
+    ('float32', 1e-5, 0), ('float32', 1e-5, 2), ('bfloat16', .05, 0)])
+def test_outputs_and_gradients_are_those_of_plain_differentiation(dtype, atol, hidden):
   """The fused form has a gradient of its own; that of the sown form is JAX's."""
   rng = np.random.default_rng(0)
   args = [jnp.asarray(rng.normal(size=(2, 2, n, 4)), dtype) for n in (3, 5, 5)]
   weight = jnp.asarray(rng.normal(size=(2, 2, 3, 4)), jnp.float32)
+  mask = np.arange(5) >= np.asarray([0, hidden])[:, None, None, None] if hidden else None
 
-  def plain(query, key, value):
-    return jnp.einsum('bhqk,bhkd->bhqd', attention_weights(query, key), value.astype(jnp.float32))
+  def plain(query, key, value, mask):
+    weights = attention_weights(query, key, mask)
+    return jnp.einsum('bhqk,bhkd->bhqd', weights, value.astype(jnp.float32))
 
   def both(function):
-    loss = lambda *args: jnp.sum(function(*args).astype(jnp.float32) * weight)
-    return function(*args), *jax.grad(loss, argnums=(0, 1, 2))(*args)
+    loss = lambda *args: jnp.sum(function(*args, mask).astype(jnp.float32) * weight)
+    return function(*args, mask), *jax.grad(loss, argnums=(0, 1, 2))(*args)
 
   with jax.default_matmul_precision('highest'):
     got, want = jax.jit(lambda: both(attend))(), jax.jit(lambda: both(plain))()
