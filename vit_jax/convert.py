@@ -9,21 +9,29 @@ those have no name for). timm, deit, torchvision, huggingface: state dicts as sa
 """
 
 import argparse
+import importlib
 import os
 
 from vit_jax import errors
 
 
-def main() -> None:
-  """Runs the command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.convert', description=__doc__,
+def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'npz') -> None:
+  """Runs the command line.
+
+  Args:
+    package: whose `weights` read and write.
+    description: of its formats.
+    default: the format that is written.
+  """
+  flags = argparse.ArgumentParser(prog=f'python -m {package}.convert', description=description,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
   flags.add_argument('source', help='workdir of a run, a checkpoint in it, or a published file')
-  flags.add_argument('target', help='the file to write, .npz or .safetensors')
-  flags.add_argument('--to', default='npz', help='npz, timm, deit, torchvision or huggingface')
+  flags.add_argument('target', help='the file to write')
+  flags.add_argument('--to', default=default, help=f'one of the formats above (default {default})')
   flags.add_argument('--model', help='name of the model, when a published file does not show it')
   flags = flags.parse_args()
-  from vit_jax import trees, weights
+  from vit_jax import trees
+  weights = importlib.import_module(f'{package}.weights')
   weights.check_format(flags.target, flags.to)
   # Models that a file cannot tell apart have the same names and shapes: any of them converts it.
   known = [] if flags.model or os.path.isdir(flags.source) else weights.candidates(flags.source)[:1]

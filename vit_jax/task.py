@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, Protocol
 
 import flax.struct
@@ -50,6 +51,7 @@ class Evaluator(Protocol):
 class Task(Protocol):
   """What differs between systems. It owns no optimizer, no mesh and no file."""
 
+  weights: ModuleType  # reads and writes weights of its models, as `vit_jax.weights` does
   best: str  # name of the measure by which checkpoints are compared; larger is better
   rules: sharding.Rules  # where the parameters lie on the mesh
 

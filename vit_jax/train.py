@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vit_jax import checkpoint, compilation, optimizers, schedules, sharding, trees, weights
+from vit_jax import checkpoint, compilation, optimizers, schedules, sharding, trees
 from vit_jax import config as config_lib, step as step_lib, task as task_lib
 from vit_jax.data import pipeline
 from vit_jax.errors import UserError
@@ -59,7 +59,7 @@ def start(config, task, state, info):
   if not config.init_from:
     task.check_start()
     return state, []
-  variables, report = weights.initialize(
+  variables, report = task.weights.initialize(
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,
       resampling=config.init_resampling, resize_patches=config.init_resize_patches,
       reset_head=config.reset_head)
@@ -165,6 +165,7 @@ def evaluate(config, workdir: str = '') -> dict[str, float]:
   """
   if not config.init_from:
     raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
+  weights = task_lib.find(config).weights
   config, protocol = weights.follow_protocol(config)
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):

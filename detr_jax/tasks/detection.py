@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detr_jax import models
+from detr_jax import weights as weights_lib
 from detr_jax.data import pipeline, sources
 from detr_jax.data.info import DetectionInfo
 from detr_jax.evaluation.average_precision import AveragePrecision
@@ -42,6 +43,7 @@ class Detection:
   max_detections: int = 100
 
   best = 'test/ap'
+  weights = weights_lib
 
   @classmethod
   def open_data(cls, config, seed: int, mesh) -> pipeline.Data:

@@ -9,48 +9,53 @@ A name is that of a model, a dot, and what it was trained on.
 import fnmatch
 import os
 import urllib.parse
+from collections.abc import Mapping
 
-from vit_jax import models
 from vit_jax.errors import unknown
 from vit_jax.pretrained.download import fetch, https
 from vit_jax.pretrained.files import PRETRAINED, Pretrained
 
-__all__ = ['Pretrained', 'cache_path', 'find', 'list_pretrained', 'resolve']
+__all__ = ['PRETRAINED', 'Pretrained', 'cache_path', 'find', 'list_pretrained', 'resolve']
 
 
-def list_pretrained(pattern: str = '*') -> dict[str, Pretrained]:
+def list_pretrained(pattern: str = '*', known: Mapping[str, Pretrained] = PRETRAINED
+                    ) -> dict[str, Pretrained]:
   """Returns {name: what is known of it} of the published checkpoints that fit a shell pattern."""
-  return {name: PRETRAINED[name] for name in sorted(fnmatch.filter(PRETRAINED, pattern))}
+  return {name: known[name] for name in sorted(fnmatch.filter(known, pattern))}
 
 
-def find(name: str) -> Pretrained | None:
+def find(name: str, known: Mapping[str, Pretrained] = PRETRAINED) -> Pretrained | None:
   """Returns the published checkpoint of that name; None for what is no such name.
 
   A path that exists is never taken for a name.
 
+  Args:
+    name: whatever a user may give as weights.
+    known: the published checkpoints.
+
   Raises:
     UserError: for a model's name, a dot and something unknown behind it; the nearest name is given.
   """
-  if name in PRETRAINED and not os.path.exists(name):
-    return PRETRAINED[name]
-  model, dot, tag = name.partition('.')
-  if model in models.MODELS and dot and not os.path.exists(name):
-    own = list_pretrained(f'{model}.*')
-    raise unknown('published checkpoint', name, own or PRETRAINED)
+  if name in known and not os.path.exists(name):
+    return known[name]
+  own = list_pretrained(name.partition('.')[0] + '.*', known)
+  if '.' in name and own and not os.path.exists(name):
+    raise unknown('published checkpoint', name, own)
   return None
 
 
-def resolve(path: str) -> str:
+def resolve(path: str, known: Mapping[str, Pretrained] = PRETRAINED) -> str:
   """Returns the file that a name of the list or an address stands for, downloaded once; else `path`.
 
   Args:
     path: of a workdir or file, a name of `list_pretrained()`, or an address that begins with https://,
       http:// or gs://.
+    known: the published checkpoints.
 
   Raises:
     UserError: as `find`, or when the file cannot be had; the sentence names the place to put it at.
   """
-  published = None if '://' in path else find(path)
+  published = None if '://' in path else find(path, known)
   if published:
     return fetch(published.url, cache_path(published.url), published.sha256)
   return fetch(path, cache_path(path)) if '://' in path else path

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from vit_jax import errors, pretrained
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: str = 'vit_jax.pretrained', description: str = __doc__) -> argparse.ArgumentParser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.pretrained', description=__doc__,
+  flags = argparse.ArgumentParser(prog=f'python -m {program}', description=description,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
   flags.add_argument('pattern', nargs='?', default='*', help='a name, or a shell pattern of names')
   flags.add_argument('--fetch', action='store_true', help='download what fits into the cache')
@@ -24,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
 def table(found: Mapping[str, pretrained.Pretrained]) -> str:
   """Returns the checkpoints as a table, one line each."""
   width = max(map(len, found))
-  lines = [f'{"name":{width}}  pixels   top-1  trained on']
+  measure = next(iter(found.values())).measure
+  lines = [f'{"name":{width}}  pixels  {measure:>6}  trained on']
   for name, known in found.items():
     accuracy = '' if known.accuracy is None else f'{known.accuracy:.2f}'
     lines.append(f'{name:{width}}  {known.image_size[0]:6}  {accuracy:>6}  {known.data}')
@@ -34,26 +35,25 @@ def table(found: Mapping[str, pretrained.Pretrained]) -> str:
 def facts(name: str, known: pretrained.Pretrained) -> str:
   """Returns all that is known of one checkpoint."""
   rule, path = known.preprocessing, pretrained.cache_path(known.url)
-  of = f' of {rule.crop_ratio:.3f}' if rule.crop == 'center' else ''
   accuracy = 'none found' if known.accuracy is None else f'{known.accuracy} % ({known.accuracy_source})'
   return '\n'.join(f'{key:12}  {value}' for key, value in {
       'name': name, 'model': known.model, 'trained on': f'{known.data}; {known.num_classes:,} classes',
       'image size': '{}x{}'.format(*known.image_size),
-      'evaluation': f'{rule.crop}{of}, {rule.interpolation}, mean {rule.mean}, std {rule.std}',
-      'top-1': accuracy, 'licence': known.licence, 'address': known.url,
+      'evaluation': f'{known.evaluation}, mean {rule.mean}, std {rule.std}',
+      known.measure: accuracy, 'licence': known.licence, 'address': known.url,
       'SHA-256': known.sha256 or 'not published',
       'file': path + ('' if os.path.exists(path) else ' (not there yet)')}.items())
 
 
-def main() -> None:
-  """Runs the command line."""
-  flags = parser().parse_args()
-  found = pretrained.list_pretrained(flags.pattern)
+def main(known: Mapping[str, pretrained.Pretrained] = pretrained.PRETRAINED, **texts: str) -> None:
+  """Runs the command line, for a list of published checkpoints."""
+  flags = parser(**texts).parse_args()
+  found = pretrained.list_pretrained(flags.pattern, known)
   if not found:
-    raise errors.unknown('published checkpoint', flags.pattern, pretrained.list_pretrained())
+    raise errors.unknown('published checkpoint', flags.pattern, known)
   if flags.fetch:
     for name in found:
-      print(pretrained.resolve(name))
+      print(pretrained.resolve(name, known))
   else:
     print(facts(*next(iter(found.items()))) if len(found) == 1 else table(found))
 

@@ -35,12 +35,13 @@ class Pretrained:
     image_size: (height, width) in pixels at which it was trained last and is to be evaluated.
     preprocessing: mean, standard deviation, crop rule and interpolation of its images.
     licence: of the repository that publishes it.
-    accuracy: published top-1 accuracy in percent on the validation images of ImageNet-1k, or on
-      CIFAR-10's test images; None: none was found. No figure was measured with this code.
+    accuracy: published `measure` in percent on the validation images of ImageNet-1k, or on CIFAR-10's
+      test images; None: none was found. No figure was measured with this code.
     accuracy_source: where that figure stands, and whether it is of this file; '' without one.
     sha256: of the file, or its first digits; None: not published.
     resampling: rule by which its authors resample the position table, one of
       `layers.positions.RESAMPLING`; None: that of the format its names are in.
+    measure: what `accuracy` is.
   """
   model: str
   url: str
@@ -52,11 +53,19 @@ class Pretrained:
   accuracy_source: str = ''
   sha256: str | None = None
   resampling: str | None = None
+  measure: str = 'top-1'
 
   @property
   def num_classes(self) -> int:
     """Number of classes of its head."""
     return NUM_CLASSES[self.data]
+
+  @property
+  def evaluation(self) -> str:
+    """How an image is cut and resized for it, in words."""
+    rule = self.preprocessing
+    of = f' of {rule.crop_ratio:.3f}' if rule.crop == 'center' else ''
+    return f'{rule.crop}{of}, {rule.interpolation}'
 
 
 def _google(model: str, path: str, data: str, size: int = 224, accuracy: float | None = None,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax import losses, metrics, models, sharding
+from vit_jax import weights as weights_lib
 from vit_jax.data import augment, pipeline
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
@@ -36,6 +37,7 @@ class Classification:
   label_smoothing: float = 0.
   target_threshold: float | None = None
 
+  weights: ClassVar = weights_lib
   # {option of `config.task`: field}
   OPTIONS: ClassVar[Mapping[str, str]] = dict(
       loss='loss_name', label_smoothing='label_smoothing', target_threshold='target_threshold')

@@ -2,12 +2,13 @@
 
 from vit_jax.weights.exporting import check_format, export
 from vit_jax.weights.fit import POSITIONS, image_kernel
-from vit_jax.weights.initializing import check_classes, check_head, follow_protocol, initialize
+from vit_jax.weights.initializing import (check_classes, check_head, differences, follow_protocol,
+                                          initialize, replaced)
 from vit_jax.weights.loading import (Loaded, complete, flatten, init_shapes, load, model_grid, read,
                                      run_config, run_model, unflatten, variable_shapes)
 from vit_jax.weights.published import candidates
 
 __all__ = ['POSITIONS', 'Loaded', 'candidates', 'check_classes', 'check_format', 'check_head',
-           'complete', 'export', 'flatten', 'follow_protocol', 'image_kernel', 'init_shapes',
-           'initialize', 'load', 'model_grid', 'read', 'run_config', 'run_model', 'unflatten',
-           'variable_shapes']
+           'complete', 'differences', 'export', 'flatten', 'follow_protocol', 'image_kernel',
+           'init_shapes', 'initialize', 'load', 'model_grid', 'read', 'replaced', 'run_config',
+           'run_model', 'unflatten', 'variable_shapes']

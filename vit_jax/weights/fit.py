@@ -12,14 +12,35 @@ from vit_jax.errors import UserError
 from vit_jax.layers import positions
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
-# What another task or class list may replace; everything else must be there and fit.
-_REPLACEABLE = ('head/', 'head_dist/', 'pre_logits/', 'MAPHead_0/', 'cls', 'dist', POSITIONS)
-_HEADS = ('head/', 'head_dist/', 'pre_logits/')
 
 
-def image_kernel(flat: Mapping[str, np.ndarray]) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """What another task or list of classes may replace; everything else must be there and fit.
+
+  Attributes:
+    classes: beginnings of paths that belong to the classes: they start anew for others.
+    heads: of what starts anew where its shape is another.
+    optional: of what may be missing, and then starts anew, or be left over.
+    rows: paths whose leading axis may have another length: it is cut, or its rest starts anew.
+    backbone: beginning of the paths of what reads the image.
+  """
+  classes: tuple[str, ...]
+  heads: tuple[str, ...]
+  optional: tuple[str, ...]
+  rows: tuple[str, ...] = ()
+  backbone: str = ''
+
+
+CLASSIFIER = Rules(
+    classes=('head/', 'head_dist/'), heads=('head/', 'head_dist/', 'pre_logits/'),
+    optional=('head/', 'head_dist/', 'pre_logits/', 'MAPHead_0/', 'cls', 'dist', POSITIONS))
+
+
+def image_kernel(flat: Mapping[str, np.ndarray], backbone: str = '') -> str | None:
   """Returns the path of the kernel that reads the image: of a ResNet or hybrid, a Mixer, a ViT."""
-  return next((p for p in ('conv_root/kernel', 'stem/kernel', 'embedding/kernel') if p in flat), None)
+  paths = (backbone + p for p in ('conv_root/kernel', 'stem/kernel', 'embedding/kernel'))
+  return next((path for path in paths if path in flat), None)
 
 
 @dataclasses.dataclass
@@ -33,7 +54,7 @@ class Report:
 
   def lines(self) -> list[str]:
     """Returns the report for the log: a count of the loaded, the names of all others."""
-    head = ', with the head' if 'head/kernel' in self.loaded else ''
+    head = ', with the head' if {'head/kernel', 'class_embed/kernel'} & set(self.loaded) else ''
     out = [f'loaded {len(self.loaded)} parameter arrays{head}']
     for kind in ('resampled', 'reinitialised', 'ignored', 'note'):
       out += [f'{kind}: {entry}' for entry in getattr(self, kind)]
@@ -76,8 +97,8 @@ def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint
 
 def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
         new: Grid | None, old: Grid | None = None, class_position: bool | None = True,
-        resampling: str = 'corner_aligned_linear',
-        resize_patches: bool = False, reset_head: bool = False) -> tuple[dict[str, np.ndarray], Report]:
+        resampling: str = 'corner_aligned_linear', resize_patches: bool = False,
+        reset_head: bool = False, rules: Rules = CLASSIFIER) -> tuple[dict[str, np.ndarray], Report]:
   """Makes weights fit a model of another resolution, head or number of channels.
 
   Args:
@@ -89,10 +110,11 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     resampling: rule for the position table, one of `positions.RESAMPLING`.
     resize_patches: make the kernel that reads the image one of another size, see `resize_kernel`.
     reset_head: start the head anew even where it would fit.
+    rules: what may be replaced.
 
   Returns:
-    (the arrays that could be loaded, Report); what is in `target` and not among them is for the
-    caller to initialise.
+    (the arrays that could be loaded, Report); what is in `target` and not among them, or has fewer
+    rows there, is for the caller to initialise, see `completed`.
 
   Raises:
     UserError: lists missing, unexpected and misshapen parameters.
@@ -107,26 +129,38 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   for path, want in target.items():
     array = source.pop(path, None)
     if array is None:
-      (report.reinitialised if path.startswith(_REPLACEABLE) else missing).append(path)
+      (report.reinitialised if path.startswith(rules.optional) else missing).append(path)
     elif not _fractional(array.dtype):
       mistyped.append(f'{path} of {array.dtype}')
-    elif array.shape == want.shape and reset_head and path.startswith(('head/', 'head_dist/')):
+    elif array.shape == want.shape and reset_head and path.startswith(rules.classes):
       report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
     elif array.shape == want.shape:
       out[path] = array
-    elif path == image_kernel(target) and _same_but_channels(array.shape, want.shape):
+    elif path in rules.rows and array.shape[1:] == want.shape[1:]:
+      out[path] = array[:want.shape[0]]
+      fresh = max(want.shape[0] - array.shape[0], 0)
+      report.resampled.append(f'{path} {array.shape[0]} -> {want.shape[0]} rows'
+                              + f', the last {fresh} fresh' * bool(fresh))
+    elif path == image_kernel(target, rules.backbone) and _same_but_channels(array.shape, want.shape):
       out[path] = adapt_channels(array, want.shape[2])
       report.resampled.append(f'{path} {array.shape[2]} -> {want.shape[2]} channels')
-    elif path.startswith(_HEADS):
+    elif path.startswith(rules.heads):
       report.reinitialised.append(f'{path} {array.shape} -> {want.shape}')
     else:
       misshapen.append(f'{path} {array.shape} instead of {want.shape}')
-  unexpected = [p for p in source if not p.startswith(_REPLACEABLE)]
-  report.ignored += [p for p in source if p.startswith(_REPLACEABLE)]
+  unexpected = [p for p in source if not p.startswith(rules.optional)]
+  report.ignored += [p for p in source if p.startswith(rules.optional)]
   report.loaded += out
   _complain(missing=missing, unexpected=unexpected, misshapen=misshapen, **{
       'of numbers without a fraction': mistyped})
   return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
+
+
+def completed(array, fresh: jax.Array) -> jax.Array:
+  """Returns a loaded array of a fresh one's type, with the latter's last rows where it has fewer."""
+  if array.shape == fresh.shape:
+    return array
+  return fresh.at[:array.shape[0]].set(array)
 
 
 def _fit_patches(source, target, report: Report) -> None:

@@ -1,7 +1,7 @@
 """All published formats, and which of them a file is in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -36,15 +36,15 @@ def parameters(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return trees.unstack({_NUMBERED.sub(r'\1/', k): v for k, v in arrays.items()})
 
 
-def guess(arrays: Mapping[str, np.ndarray]) -> Table:
-  """Returns the format that the names show.
+def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES) -> Table:
+  """Returns the one of the formats that the names show.
 
   Raises:
     UserError: for names of no format that is read.
   """
-  for table in TABLES:
+  for table in tables:
     if any(re.fullmatch(table.shown_by, name) for name in arrays):
       return table
   shown = ', '.join(sorted(arrays)[:4])
   raise UserError(f'these are not the parameters of a model that is read ({shown}, ...); known formats: '
-                  + ', '.join(table.name for table in TABLES))
+                  + ', '.join(table.name for table in tables))

@@ -13,7 +13,7 @@ from vit_jax import checkpoint, models, sharding, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.weights import published
-from vit_jax.weights.fit import Report, fit
+from vit_jax.weights.fit import Report, completed, fit
 from vit_jax.weights.loading import flatten, model_grid, read, unflatten
 from vit_jax.weights.table import Table
 
@@ -48,14 +48,22 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
       source.flat, trees.unstack(shapes), old=source.grid, new=model_grid(model, info.image_size),
       class_position=source.table.class_position, resampling=resampling or source.table.resampling,
       resize_patches=resize_patches, reset_head=reset_head or other_classes)
-  report.note += _differences(model, source.table)
+  report.note += differences(model, source.table)
+  return replaced(variables, loaded), report
+
+
+def replaced(variables: Mapping[str, Any], loaded: Mapping[str, np.ndarray]) -> dict:
+  """Returns variables with loaded arrays, of our paths, layers one by one, placed as the fresh ones."""
+  flat = flatten(variables)
   loaded = trees.stack(loaded) if trees.is_stacked(flat) else loaded
-  placed = {k: sharding.place(np.asarray(loaded[k], v.dtype), v.sharding) if k in loaded else v
-            for k, v in flat.items()}
-  return {**variables, **unflatten(placed)}, report
+  out = {}
+  for path, fresh in flat.items():
+    array = completed(np.asarray(loaded[path], fresh.dtype), fresh) if path in loaded else fresh
+    out[path] = sharding.place(array, fresh.sharding) if isinstance(array, np.ndarray) else array
+  return {**variables, **unflatten(out)}
 
 
-def _differences(model: nn.Module, table: Table) -> list[str]:
+def differences(model: nn.Module, table: Table) -> list[str]:
   """Returns a sentence on each field in which a model differs from those whose files have such names."""
   return [f'files with names as in {table.name} are of models with {field}={value!r}, this one has '
           f'{getattr(model, field)!r} (config.model.{field})' for field, value in table.fields.items()
@@ -106,7 +114,7 @@ def check_classes(path: str, info: Info) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
   if not os.path.isdir(path):
     return
-  own = Info.load(checkpoint.find(path)[0]).classes
+  own = type(info).load(checkpoint.find(path)[0]).classes
   if own != info.classes:
     raise UserError(f'the checkpoint {path} knows {len(own)} classes ({", ".join(own[:3])}, ...), '
                     f'the data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '

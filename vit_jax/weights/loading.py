@@ -15,7 +15,7 @@ from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.vit import ViT
 from vit_jax.weights import published
-from vit_jax.weights.fit import Grid, Report, fit
+from vit_jax.weights.fit import Grid, Report, completed, fit
 from vit_jax.weights.published import Source
 from vit_jax.weights.table import to_ours
 from vit_jax.weights.vit import GOOGLE
@@ -202,8 +202,8 @@ def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
   if trees.is_stacked(wanted):
     flat = trees.stack(flat)
   fresh = {}
-  if set(flat) != set(wanted):
+  if {k: v.shape for k, v in flat.items()} != {k: v.shape for k, v in wanted.items()}:
     image = jnp.zeros((1, *image_size, channels))
     fresh = flatten(jax.jit(model.init)(jax.random.key(seed), image))
-  return unflatten({path: jnp.asarray(flat.pop(path) if path in flat else fresh[path])
-                    for path in wanted})
+  return unflatten({path: jnp.asarray(completed(flat.pop(path), fresh.get(path, want)) if path in flat
+                                      else fresh[path]) for path, want in wanted.items()})

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,20 +26,24 @@ class Source(NamedTuple):
   classes: tuple[str, ...]    # of a run; () for a published file
 
 
-def arrays(path: str) -> tuple[dict[str, np.ndarray], Table]:
+def arrays(path: str, tables: Sequence[Table] = formats.TABLES,
+           known: Mapping[str, pretrained.Pretrained] = pretrained.PRETRAINED
+           ) -> tuple[dict[str, np.ndarray], Table]:
   """Returns the parameters in a file, and the format that their names are in.
 
   Args:
     path: of the file, its address, or the name of a published checkpoint.
+    tables: of the formats that are read.
+    known: the published checkpoints.
 
   Raises:
     UserError: when it is missing, damaged, or of no format that is read.
   """
-  listed, path = pretrained.find(path), pretrained.resolve(path)
+  listed, path = pretrained.find(path, known), pretrained.resolve(path, known)
   if not os.path.exists(path):
     raise UserError(f'no weights at {path!r}: neither a workdir nor a file')
   found = formats.parameters(containers.read(path))
-  table = formats.guess(found)
+  table = formats.guess(found, tables)
   if listed and listed.resampling:  # DeiT's authors and timm have the same names, and other rules
     table = dataclasses.replace(table, resampling=listed.resampling)
   return found, table

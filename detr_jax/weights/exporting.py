@@ -1,0 +1,58 @@
+"""Weights out: files that other tools read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from detr_jax.weights.detr import AUTHORS, AUTHORS_MASKS, HUGGINGFACE, HUGGINGFACE_MASKS
+from vit_jax import trees
+from vit_jax.errors import UserError, unknown
+from vit_jax.weights import flatten, safetensors
+from vit_jax.weights.table import to_theirs
+
+# Of a detector, and of one with masks.
+FORMATS = dict(detr=(AUTHORS, AUTHORS_MASKS), huggingface=(HUGGINGFACE, HUGGINGFACE_MASKS))
+
+
+def check_format(path: str, to: str) -> None:
+  """Raises UserError for an unknown format, or a path that does not end as its files do."""
+  if to not in FORMATS:
+    raise unknown('format', to, FORMATS)
+  if not path.endswith('.safetensors'):
+    raise UserError(f'{path!r} does not end with .safetensors, as files in the format {to!r} do')
+
+
+def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 'huggingface'
+           ) -> list[str]:
+  """Writes what a detector keeps as a file in the names of another code base.
+
+  Args:
+    path: ends with .safetensors.
+    model: that the variables belong to.
+    variables: `params`, and `batch_stats` of the backbone.
+    to: 'detr', the authors' names, or 'huggingface', those of `DetrForObjectDetection` with timm's
+      backbone.
+
+  Returns:
+    Sentences on what the reader must be told for equal outputs, since a file of weights cannot say it.
+
+  Raises:
+    UserError: for a model that the format has no names for: another backbone than a ResNet with batch
+      norm, or anchors.
+  """
+  check_format(path, to)
+  flat = {k: np.asarray(v) for k, v in flatten(variables).items()}
+  safetensors.write(path, to_theirs(FORMATS[to][model.masks], trees.unstack(flat)))
+  return _notes(model)
+
+
+def _notes(model: nn.Module) -> list[str]:
+  """Returns what the other code base's model must be told."""
+  notes = []
+  if model.mask_padding:
+    notes.append('theirs lets padding into the features: give it images without (batches of one)')
+  if model.classifier == 'sigmoid':
+    notes.append('the classes have sigmoids and none stands for "no object": theirs reads a softmax')
+  return notes
