@@ -1,0 +1,59 @@
+"""One segment per pixel, of things and of stuff, from a detector with a mask head (DETR, section 4.4)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detr_jax.data import sources
+from detr_jax.evaluation.panoptic_quality import PanopticQuality
+from detr_jax.ops import postprocess
+from detr_jax.tasks.detection import Detection
+from vit_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Panoptic(Detection):
+  """Boxes as in `Detection`, and masks that compete for each pixel.
+
+  Attributes:
+    open_test: returns the test split, whose pictures are the truth.
+  """
+  open_test: Callable | None = None
+
+  best = 'test/pq'
+
+  @classmethod
+  def from_config(cls, config, info) -> 'Panoptic':
+    """Builds the task of a config; UserError where model or data have no segments."""
+    base = Detection.from_config(config, info)
+    if not base.model.masks:
+      raise UserError(f'{config.model.name} has no mask head; set model.masks=true, or choose one of the '
+                      'models detr_*_panoptic')
+    if not info.panoptic:
+      raise UserError(f'the data {info.source} is not read as panoptic; set data.panoptic=true')
+    split = functools.cache(lambda: sources.open_source(config.data).split(config.data.test))
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    return cls(**fields, open_test=split)
+
+  def segment(self, params, model_state, batch) -> dict[str, jax.Array]:
+    """Returns what a picture is made of: logits and masks of the last layer, and the sizes."""
+    outputs = self.predict(params, model_state, batch)
+    canvas = jnp.broadcast_to(jnp.asarray(batch['image'].shape[1:3]), batch['size'].shape)
+    return dict(logits=outputs.logits[-1], masks=outputs.masks, canvas=canvas, size=batch['size'],
+                original_size=batch['original_size'])
+
+  def picture(self, row) -> tuple[np.ndarray, list[dict]]:
+    """Returns segment ids `[height, width]` of the image as it was, and its segments."""
+    return postprocess.panoptic(row['logits'], row['masks'], row['canvas'], row['size'],
+                                row['original_size'], self.info.is_thing, classifier=self.model.classifier)
+
+  def evaluators(self):
+    """Returns the evaluators of boxes and of segments."""
+    truth = lambda index: self.open_test().panoptic(index)
+    info = self.info
+    return [*super().evaluators(), PanopticQuality(self.segment, self.picture, truth, info.classes,
+                                                   info.category_ids, info.is_thing)]
