@@ -22,13 +22,6 @@ def to_cxcywh(boxes):
   return xp.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
-def clip(boxes, height, width):
-  """Returns corners `[..., 4]` in pixels, moved into an image of `height` x `width` pixels."""
-  xp = boxes.__array_namespace__()
-  high = xp.stack([xp.asarray(n, boxes.dtype) for n in (width, height, width, height)], axis=-1)
-  return xp.minimum(xp.maximum(boxes, 0), high)
-
-
 def area(boxes):
   """Returns the areas `[...]` of corners `[..., 4]`."""
   return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

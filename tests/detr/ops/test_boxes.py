@@ -47,11 +47,6 @@ def test_nan_stays_nan(overlap):
   assert np.isnan(overlap(DEGENERATE[3], np.array([np.nan, 0, 1, 1], np.float32)))
 
 
-def test_clip_keeps_boxes_in_the_image():
-  given = np.array([[-5, 2, 30, 90]], np.float32)
-  np.testing.assert_array_equal(boxes.clip(given, height=40, width=20), [[0, 2, 20, 40]])
-
-
 def test_boxes_of_masks_include_their_last_pixel():
   masks = np.zeros((3, 6, 9), bool)
   masks[0, 2:5, 3:8] = True
