@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: quickstart test peers notebooks lint clean
+.PHONY: quickstart quickstart-detr test peers notebooks lint clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+quickstart-detr: .venv/installed
+	$(BIN)/python -m vit_jax.main --config=configs/quickstart_detr.py --workdir=runs/quickstart-detr
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

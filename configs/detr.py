@@ -1,20 +1,22 @@
 """DETR as published (End-to-End Object Detection with Transformers, arXiv:2005.12872).
 
-    python -m vit_jax.main --config=configs/detr.py:model=detr_r50,dataset=PATH_OF_COCO,init_from=resnet50.pth --workdir=runs/detr_r50
+    python -m vit_jax.main --workdir=runs/detr_r50 \\
+        --config=configs/detr.py:model=detr_r50,dataset=PATH_OF_COCO,init_from=resnet50.pth
 
 A folder with COCO's layout: annotations/instances_train2017.json, train2017/, and the same of val2017;
-`init_from` is an ImageNet ResNet with torchvision's names, whose batch norm stays frozen. `epochs=500,drop=400`
-is table 1, the default table 3's and 4's schedule.
+`init_from` is an ImageNet ResNet with torchvision's names, whose batch norm stays frozen.
+`epochs=500,drop=400` is table 1, the default the schedule of tables 3 and 4.
 
-The tables' other rows, each by one argument: `encoder_layers=0|3|6|12` (table 2), `decoder_layers` (figure 4),
-`positions=none|sine_input|learned_attn|decoder_only|sine_attn` (table 3), `l1=false` or `giou=false` (table
-4), `ffn=false` (section 4.2). `model=detr_r50_panoptic` is stage one and two of section 4.4: first
-`boxes` of things and stuff, then `frozen=RUN_OF_BOXES` trains the mask head alone.
+The tables' other rows, each by one argument: `encoder_layers=0|3|6|12` (table 2), `decoder_layers`
+(figure 4), `positions=none|sine_input|learned_attn|decoder_only|sine_attn` (table 3), `l1=false` or
+`giou=false` (table 4), `ffn=false` (section 4.2). `model=detr_r50_panoptic` (section 4.4) first learns
+the boxes of things and stuff; then `frozen=RUN_OF_BOXES,epochs=25,drop=15` trains the mask head alone.
+`joint` trains all at once.
 
-Sooner than the paper, each by one argument: `focal`, `queries=anchors` (DAB-DETR, arXiv:2201.12329),
+Sooner than the paper, each by one argument: `focal`, `queries=anchors` (DAB-DETR, arXiv:2201.12329), and
 `denoising=5` (DN-DETR, arXiv:2203.01305); docs/detection.md has what they brought on small data.
 
-Hardware and time: the paper's, 16 V100 for 3 days (300 epochs). Paper: AP 42.0 (table 1, R50, 500 epochs).
+Hardware and time: not measured. Paper: AP 42.0 (table 1, R50, 500 epochs).
 Measured: not measured.
 """
 
@@ -33,14 +35,16 @@ POSITIONS = dict(
 def get_config(arg=None):
   a = config.arguments(
       arg, model='detr_r50', dataset='', train='train2017', test='val2017', epochs=300., drop=200.,
-      batch_size=64, init_from='', frozen='', encoder_layers=6, decoder_layers=6, positions='sine_attn',
-      l1=True, giou=True, ffn=True, focal=False, queries='learned', denoising=0, id_slots=0, smoke=False)
+      batch_size=64, init_from='', frozen='', joint=False, encoder_layers=6, decoder_layers=6,
+      positions='sine_attn', l1=True, giou=True, ffn=True, focal=False, queries='learned', denoising=0,
+      id_slots=0, smoke=False)
   encoder, decoder, queries = one_of('positions', a.positions, POSITIONS)
   panoptic = a.model.endswith('_panoptic')
+  masks = panoptic and (a.joint or bool(a.frozen))
   c = config.base()
   c.total_epochs, c.init_from = a.epochs, a.frozen or a.init_from
   c.task = dict(
-      name='detr_jax.tasks.' + ('panoptic.Panoptic' if panoptic else 'detection.Detection'),
+      name='detr_jax.tasks.' + ('panoptic.Panoptic' if masks else 'detection.Detection'),
       bbox_coef=5. * a.l1, cost_bbox=5. * a.l1, giou_coef=2. * a.giou, cost_giou=2. * a.giou,
       cost_class=2. if a.focal else 1.)
   c.model = dict(
@@ -48,10 +52,11 @@ def get_config(arg=None):
       encoder_positions=encoder, decoder_positions=decoder, query_positions=queries, ffn=a.ffn,
       # DC5 maps of the longest images have 84 entries a side.
       max_positions=100 if '_dc5' in a.model else 50, classifier='sigmoid' if a.focal else 'softmax',
-      queries=a.queries, denoising=a.denoising, backbone_fields=recipes.backbone_fields(a.model))
+      queries=a.queries, denoising=a.denoising, masks=masks,
+      backbone_fields=recipes.backbone_fields(a.model))
   c.data = detection_data(
       a.dataset or 'digit_scenes', a.batch_size, [(800, 1344), (1344, 800)],
-      panoptic=panoptic, masks=panoptic and bool(a.frozen), id_slots=a.id_slots,
+      panoptic=panoptic, masks=masks, id_slots=a.id_slots,
       transforms=[dict(name='detr')], test_transforms=[dict(name='resize', size=800, max_size=1333)])
   if a.dataset:
     c.data.train, c.data.test = a.train, a.test

@@ -12,7 +12,7 @@ import numpy as np
 
 from detr_jax import models
 from detr_jax import weights as weights_lib
-from detr_jax.data import pipeline, sources
+from detr_jax.data import pipeline, sources, transforms
 from detr_jax.data.info import DetectionInfo
 from detr_jax.evaluation.average_precision import AveragePrecision
 from detr_jax.models import positions
@@ -68,6 +68,15 @@ class Detection:
     truth = functools.partial(sources.ground_truth, config.data)
     return cls(model, info, criterion, truth, config.task.get('max_detections', 100))
 
+  @classmethod
+  def planned_info(cls, data, size, num_train: int) -> DetectionInfo:
+    """Returns the facts of published data that is not at hand, with a test image as it becomes."""
+    canvases = tuple(map(tuple, data.canvases))
+    test_image = transforms.extent(transforms.make(data.test_transforms), *size.image_size)
+    return DetectionInfo(
+        data.source, tuple(map(str, range(data.id_slots or size.classes))), 3, test_image, num_train, 0,
+        tuple(data.mean), tuple(data.std), canvases=canvases, masks=data.masks, panoptic=data.panoptic)
+
   @property
   def rules(self) -> sharding.Rules:
     """The sharding rules of the model's family."""
@@ -81,8 +90,8 @@ class Detection:
     """
     if self.model.norm == 'frozen':
       raise UserError(
-          f'the batch norm of the backbone {self.model.backbone!r} is frozen, and would stay as it is made: '
-          'start from weights (config.init_from=a detector or an ImageNet ResNet), or let it learn '
+          f'the batch norm of the backbone {self.model.backbone!r} is frozen, and would stay as it is '
+          'made: start from weights (config.init_from=a detector or an ImageNet ResNet), or let it learn '
           '(--config.model.backbone_fields.norm=group, and no freezing of layers in config.optimizer)')
 
   def constants(self, mesh) -> dict:
@@ -95,7 +104,7 @@ class Detection:
     return self.model.init(rng, image)
 
   def augment(self, batch, rng):
-    """Returns the batch with what every row counts for in the whole batch; the host has cut and flipped."""
+    """Returns the batch with what every row counts for in all of it."""
     return {**batch, **self.criterion.shares(batch, self.model.num_queries)}
 
   def _images(self, batch) -> jax.Array:
@@ -118,6 +127,9 @@ class Detection:
     outputs, changed = self.model.apply(
         {'params': params, **model_state}, self._images(batch), batch['size'], train=True,
         targets=targets, rngs=dict(dropout=dropout, denoising=denoising), mutable=list(model_state))
+    if outputs.masks is not None and 'masks' not in targets:
+      raise UserError('the model predicts masks, and the batches hold none to learn from; set '
+                      'data.masks=true, or model.masks=false')
     share = {key: batch[key] for key in ('box_share', 'class_share')}
     total, sums = self.criterion(outputs, targets, share)
     images = batch['mask'].sum()

@@ -1,4 +1,4 @@
-"""One segment per pixel, of things and of stuff, from a detector with a mask head (DETR, section 4.4)."""
+"""One segment per pixel, of things and stuff, from a detector with a mask head (DETR, section 4.4)."""
 
 import dataclasses
 import functools
@@ -31,8 +31,8 @@ class Panoptic(Detection):
     """Builds the task of a config; UserError where model or data have no segments."""
     base = Detection.from_config(config, info)
     if not base.model.masks:
-      raise UserError(f'{config.model.name} has no mask head; set model.masks=true, or choose one of the '
-                      'models detr_*_panoptic')
+      raise UserError(f'{config.model.name} has no mask head; set model.masks=true, or choose one of '
+                      'the models detr_*_panoptic')
     if not info.panoptic:
       raise UserError(f'the data {info.source} is not read as panoptic; set data.panoptic=true')
     split = functools.cache(lambda: sources.open_source(config.data).split(config.data.test))
@@ -49,7 +49,8 @@ class Panoptic(Detection):
   def picture(self, row) -> tuple[np.ndarray, list[dict]]:
     """Returns segment ids `[height, width]` of the image as it was, and its segments."""
     return postprocess.panoptic(row['logits'], row['masks'], row['canvas'], row['size'],
-                                row['original_size'], self.info.is_thing, classifier=self.model.classifier)
+                                row['original_size'], self.info.is_thing,
+                                classifier=self.model.classifier)
 
   def evaluators(self):
     """Returns the evaluators of boxes and of segments."""
