@@ -113,7 +113,9 @@ def test_no_field_is_dead(path, read_by_the_loop):
   mesh = sharding.make_mesh(**stage.mesh)
   with jax.set_mesh(mesh):
     train.plan(stage, mesh)
-  assert not set(unread(stage)) - read_by_the_loop
+  of_the_loop = {field for field in read_by_the_loop
+                 if 'detr_jax' not in stage.task.name or not field.startswith('data.')}
+  assert not set(unread(stage)) - of_the_loop  # a detector's own pipeline reads all of its data
 
 
 def test_the_recorder_finds_a_dead_field():

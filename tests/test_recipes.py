@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from detr_jax import models as detectors
 from tests.conftest import ROOT
 from vit_jax import flops, models, recipes, schedules
 from vit_jax.errors import UserError
@@ -182,6 +183,56 @@ def test_deit_ends_where_its_code_does():
   assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing', 'mixup_cutmix']
 
 
+def test_detr_is_the_papers():
+  c = load('detr.py:dataset=coco')
+  assert (c.model.encoder_layers, c.model.decoder_layers, c.data.batch_size) == (6, 6, 64)
+  assert (c.total_epochs, c.schedule.boundary_epochs, c.schedule.factors) == (300., (200.,), (.1,))
+  assert c.data.canvases == ((800, 1344), (1344, 800))
+  assert [t['name'] for t in c.data.transforms] == ['detr']
+  task = {k: v for k, v in c.task.items() if k != 'name'}
+  assert task == dict(bbox_coef=5., cost_bbox=5., giou_coef=2., cost_giou=2., cost_class=1.)
+
+
+# Rows of tables 2 and 3, figure 4, section 4.2 and what learns sooner: what each changes of the model.
+PLACES = ('encoder_positions', 'decoder_positions', 'query_positions')
+ROWS = {
+    'encoder_layers=0': dict(encoder_layers=0), 'encoder_layers=12': dict(encoder_layers=12),
+    'decoder_layers=1': dict(decoder_layers=1), 'ffn=false': dict(ffn=False),
+    'positions=none': dict(zip(PLACES, ('none', 'none', 'input'))),
+    'positions=sine_input': dict(zip(PLACES, ('sine_input', 'sine_input', 'input'))),
+    'positions=learned_attn': dict(zip(PLACES[:2], ('learned_attn', 'learned_attn'))),
+    'positions=decoder_only': dict(encoder_positions='none'), 'positions=sine_attn': {},
+    'focal': dict(classifier='sigmoid'),
+    'queries=anchors,denoising=5': dict(queries='anchors', denoising=5),
+    'model=detr_r101_dc5': dict(name='detr_r101_dc5', max_positions=100,
+                                backbone_fields=dict(norm='frozen', output_stride=16)),
+    'model=detr_r50_panoptic,joint': dict(name='detr_r50_panoptic', masks=True)}
+
+
+@pytest.mark.parametrize('argument', ROWS)
+def test_a_row_of_detr_is_one_argument(argument):
+  usual, model = (load(f'detr.py:dataset=coco{more}').model.to_dict() for more in ('', f',{argument}'))
+  assert {k: v for k, v in model.items() if v != usual[k]} == ROWS[argument]
+  detectors.create_model(**model, num_classes=91).check()
+
+
+def test_small_detectors_hold_together():
+  for spec in ('detr_small.py', 'detr_small.py:queries=learned,focal=false', 'detr_small.py:denoising=2',
+               'detr_small.py:stride=32,width=64', 'quickstart_detr.py', 'detr.py:smoke',
+               'detr.py:queries=anchors,denoising=2,focal,smoke'):
+    c = load(spec)
+    model = detectors.create_model(**c.model, num_classes=10)
+    model.check()
+    assert model.norm == 'group' and flops.multiply_adds(model, (64, 64)) < 1e8  # learns from nothing
+    assert c.task.get('cost_class', 1.) == (2. if model.classifier == 'sigmoid' else 1.)
+    assert c.data.source == 'digit_scenes' and 'freeze' not in c.optimizer
+
+
+def test_a_small_detector_has_the_stride_that_it_is_asked_for():
+  for stride, stages in ((4, 1), (8, 2), (16, 3), (32, 4)):
+    assert len(load(f'detr_small.py:stride={stride}').model.backbone_fields['depths']) == stages
+
+
 @pytest.mark.parametrize('spec, said', [
     ('vit_pretrain.py:data=imagenet22k', "unknown data 'imagenet22k'; did you mean 'imagenet21k'"),
     ('vit_pretrain.py:model=vit_s16,data=jft', "unknown model for data=jft 'vit_s16'"),
@@ -191,6 +242,8 @@ def test_deit_ends_where_its_code_does():
     ('deit.py:recipe=diet', "unknown recipe 'diet'; did you mean 'deit'"),
     ('mixer.py:variant=cod', "unknown variant 'cod'; did you mean 'code'"),
     ('vit_finetune.py:dataset=vtab/dtb', "unknown VTAB task 'dtb'; did you mean 'dtd'"),
+    ('detr.py:positions=sine', "unknown positions 'sine'; did you mean 'sine_attn'"),
+    ('detr.py:model=detr_r52', "unknown model 'detr_r52'; did you mean 'detr_r50'"),
     ('bit_finetune.py:dataste=cifar10', "unknown config argument 'dataste'; did you mean 'dataset'")])
 def test_mistakes_in_arguments_name_what_is_near(spec, said):
   with pytest.raises(UserError, match=said):

@@ -63,6 +63,16 @@ class Task(Protocol):
   def from_config(cls, config, info) -> 'Task':
     """Returns the task of a config on data with these facts."""
 
+  @classmethod
+  def planned_info(cls, data, size, num_train: int):
+    """Returns the facts of published data that is not at hand, for `vit_jax.tables.plan`.
+
+    Args:
+      data: `config.data`.
+      size: of the data, a `vit_jax.tables.datasets.Size`.
+      num_train: images of the training split.
+    """
+
   def check_start(self) -> None:
     """Raises UserError where the model cannot be trained from random parameters."""
 

@@ -94,7 +94,7 @@ def show(cells: list[tables.Row], folder: str | None, configs: str) -> list[str]
   for r in cells:
     beside = runs.measured(r, found, keys) if r.runs and folder else None
     if r.fact:
-      beside = plan.facts(planned(r.configs[0][0], configs))[r.fact]
+      beside = plan.fact(planned(r.configs[0][0], configs), r.fact)
     out.append(f'{r.row:{width[0]}}  {r.column:{width[1]}}  {text(r.published):>14}  '
                f'{status(r, beside)}'.rstrip())
   return out
@@ -123,9 +123,13 @@ def main() -> None:
   print('. '.join(filter(None, (table.title, table.paper, table.metric, table.notes))))
   print('\n'.join(show(cells, flags.runs, flags.configs)))
   if flags.row is not None:
-    for row in cells:
-      if row.configs:
-        print('\n'.join(['', f'# {row.row}, {row.column}', *recipe(row, flags.configs)]))
+    made = {}
+    for cell in cells:
+      made.setdefault(cell.configs, []).append(cell)
+    made.pop((), None)
+    for same in made.values():
+      columns = ', '.join(cell.column for cell in same)
+      print('\n'.join(['', f'# {same[0].row}, {columns}', *recipe(same[0], flags.configs)]))
 
 
 if __name__ == '__main__':

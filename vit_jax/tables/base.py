@@ -16,7 +16,7 @@ class Row:
       counts; 'vit_finetune.py:model=vit_b16,...', a file in configs/ with its arguments. Empty: the cell
       is not a run.
     measure: of `results.json`; '' where nothing that a run measures compares.
-    fact: what the config itself implies, a key of `plan.facts`; '' for none.
+    fact: what the config itself implies, a word of `plan.fact`; '' for none.
     quoted: whether the paper took the number from others.
     waits: what this project lacks to run it.
   """

@@ -16,12 +16,15 @@ def workdir(spec: str, config) -> str:
   given = arguments(spec)
   if 'name' in config:
     return os.path.join('runs', '_'.join([config.name, *given.get('resolution', '').split()]))
+  if 'frozen' in given:  # the second of two stages
+    return given['frozen'] + '_masks'
   data = given.get('data') or given['dataset']
   data = 'jft_sgd' if spec.startswith('bit_pretrain') and data == 'jft' else data
   if given.get('recipe') == 'finetune':
     return given['init_from'] + '_finetune'
-  told = ' '.join(given.get(key, '') for key in ('recipe', 'distillation', 'epochs'))
-  return os.path.join('runs', '_'.join([given['model'], data, *told.split()]))
+  told = ' '.join(given.get(key, '') for key in ('recipe', 'distillation', 'epochs', 'positions'))
+  off = [f'no_{key}' for key, value in given.items() if value == 'false']
+  return os.path.join('runs', '_'.join([given['model'], data, *told.split(), *off]))
 
 
 def upstream(spec: str) -> str | None:
@@ -31,6 +34,10 @@ def upstream(spec: str) -> str | None:
     kept = [f'{k}={given[k]}' for k in ('model', 'data', 'distillation', 'teacher') if k in given]
     epochs = given['init_from'].rpartition('_')[2]  # the paper's longer training says how long
     return 'deit.py:' + ','.join(kept + [f'epochs={epochs}'] * epochs.isdigit())
+  if 'frozen' in given:
+    kept = [f'{key}={given[key]}' for key in ('model', 'dataset', 'id_slots')]
+    backbone = 'resnet101' if 'r101' in given['model'] else 'resnet50'
+    return 'detr.py:' + ','.join([*kept, f'init_from={backbone}.pth'])
   if 'pretrained' not in given:
     return None
   if given['pretrained'] == 'jft_sgd':

@@ -10,9 +10,10 @@ from vit_jax.evaluation import vtab
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Classes, and images of each split."""
+  """Classes, images of each split, and (height, width) of the commonest image for plans that ask."""
   classes: int
   splits: Mapping[str, int]
+  image_size: tuple[int, int] | None = None
 
   @property
   def images(self) -> int:
@@ -32,9 +33,11 @@ class Size:
 
 # TFDS's own counts; JFT-300M as in the ViT paper (section 4.1: 18k classes, 303M images), its classes as
 # in arXiv:1707.02968. The papers print no size of its validation part: the number here is nobody's.
+COCO = dict(train2017=118_287, val2017=5_000), (480, 640)  # images without boxes are trained on, too
 SIZES = dict(
     cifar10=Size(10, dict(train=50_000, test=10_000)),
     cifar100=Size(100, dict(train=50_000, test=10_000)),
+    coco=Size(80, *COCO), coco_panoptic=Size(133, *COCO),
     imagenet2012=Size(1_000, dict(train=1_281_167, validation=50_000)),
     imagenet21k=Size(21_843, dict(full=14_197_122)),
     jft=Size(18_291, dict(train=303_000_000, validation=50_000)),

@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import math
 import os
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax import config as config_lib, flops, schedules, task as task_lib, trees
+from vit_jax import config as config_lib, flops, optimizers, schedules, task as task_lib, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers.patches import grid_size
@@ -26,6 +27,7 @@ class Plan:
     model: the module.
     info: of the data, as published.
     parameters: their number.
+    learned: how many of them training changes.
     grid: patches (height, width); None for networks without.
     steps: updates of the whole run.
     schedule: step -> learning rate.
@@ -34,6 +36,7 @@ class Plan:
   model: nn.Module
   info: Info
   parameters: int
+  learned: int
   grid: tuple[int, int] | None
   steps: int
   schedule: schedules.Schedule
@@ -71,9 +74,9 @@ def _multiply_adds(model, image_size: tuple[int, int]) -> int:
 
 
 @functools.cache
-def _parameters(model, image_size: tuple[int, int]) -> int:
+def _shapes(model, image_size: tuple[int, int]):
   image = jax.ShapeDtypeStruct((1, *image_size, 3), np.float32)
-  return trees.count(jax.eval_shape(model.init, jax.random.key(0), image)['params'])
+  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
 
 
 def load(spec: str, folder: str = 'configs') -> config_lib.ConfigDict:
@@ -93,20 +96,21 @@ def make(config) -> Plan:
   Raises:
     UserError: when the config does not hold together, or its data set's size is not known.
   """
-  size = datasets.size('imagenet2012' if config.data.source == 'imagenet2012_real'
-                       else config.data.source)
-  train = config.data.mixture[0]['train'] if config.data.mixture else config.data.train
-  info = Info(config.data.source, tuple(map(str, range(size.classes))), 3,
-              tuple(config.data.resolution), size.count(train), 0, tuple(config.data.mean),
-              tuple(config.data.std), multi_label=config.data.max_labels > 1,
-              max_labels=config.data.max_labels)
-  task = task_lib.find(config).from_config(config, info)
+  data, kind = config.data, task_lib.find(config)
+  name = 'imagenet2012' if data.source == 'imagenet2012_real' else data.source
+  size = datasets.size(f'{name}_panoptic' if data.get('panoptic') else name)
+  train = data.mixture[0]['train'] if data.get('mixture') else data.train
+  info = kind.planned_info(data, size, size.count(train))
+  task = kind.from_config(config, info)
   steps = config_lib.total_steps(config, info.num_train)
   schedule = schedules.make(**config.schedule, total_steps=steps,
                             steps_per_epoch=info.num_train / config.data.batch_size)
-  model = task.model
-  return Plan(config, model, info, _parameters(model, info.image_size), _grid(model, info), steps,
-              schedule)
+  model, shapes = task.model, _shapes(task.model, info.image_size)
+  parameters, freeze = trees.count(shapes), config.optimizer.get('freeze')
+  frozen = freeze and optimizers.matching(shapes, freeze)
+  learned = parameters - sum(math.prod(leaf.shape) for leaf, still in zip(
+      jax.tree.leaves(shapes), jax.tree.leaves(frozen)) if still)
+  return Plan(config, model, info, parameters, learned, _grid(model, info), steps, schedule)
 
 
 def _grid(model, info: Info) -> tuple[int, int] | None:
@@ -115,8 +119,27 @@ def _grid(model, info: Info) -> tuple[int, int] | None:
   return grid_size(info.image_size, model.patch) if isinstance(model, Mixer) else None
 
 
-def facts(plan: Plan) -> dict[str, object]:
-  """Returns what the plan of a ViT implies, by the words of the tables that print such things."""
+def fact(plan: Plan, name: str):
+  """Returns what a plan implies, by the word of the tables that print such a thing."""
+  value = (_of_detector if 'decoder_layers' in plan.config.model else _of_classifier)(plan)[name]
+  return value() if callable(value) else value
+
+
+def _of_detector(plan: Plan) -> dict[str, object]:
+  task, model = plan.config.task, plan.model
+  places = dict(none='none', sine_input='sine at input', sine_attn='sine at attn',
+                learned_attn='learned at attn', attn='learned at attn', input='learned at input')
+  return {
+      'GFLOPs': lambda: plan.multiply_adds / 1e9,  # which takes its time
+      'params_M': plan.learned / 1e6,  # the authors count no others
+      'backbone': model.backbone.replace('resnet', 'R'),
+      'encoder spatial': places[model.encoder_positions],
+      'decoder spatial': places[model.decoder_positions],
+      'decoder output': places[model.query_positions],
+      'class': task.get('class_coef', 1.) > 0., 'l1': task.bbox_coef > 0., 'giou': task.giou_coef > 0.}
+
+
+def _of_classifier(plan: Plan) -> dict[str, object]:
   c, model = plan.config, plan.model
   ops = {op['name']: op for op in c.data.augment}
   auto, mix = ops.get('randaugment'), ops.get('mixup_cutmix', {})

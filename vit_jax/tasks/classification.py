@@ -62,6 +62,13 @@ class Classification:
                                                   if k != 'name'})
 
   @classmethod
+  def planned_info(cls, data, size, num_train: int) -> Info:
+    """Returns the facts of published data that is not at hand, see `vit_jax.task.Task`."""
+    classes = tuple(map(str, range(size.classes)))
+    return Info(data.source, classes, 3, tuple(data.resolution), num_train, 0, tuple(data.mean),
+                tuple(data.std), multi_label=data.max_labels > 1, max_labels=data.max_labels)
+
+  @classmethod
   def _with_options(cls, model, info, ops, **options):
     for option in options:
       if option not in cls.OPTIONS:
