@@ -15,16 +15,16 @@ from vit_jax import config
 
 
 def get_config(arg=None):
-  a = config.arguments(arg, steps=1_800, smoke=False)
+  a = config.arguments(arg, steps=1_400, smoke=False)
   c = config.base()
   c.total_steps = 60 if a.smoke else a.steps
-  c.task = dict(name='detr_jax.tasks.detection.Detection', cost_class=2.)
+  c.task = dict(name='detr_jax.tasks.detection.Detection', class_coef=2., cost_class=2.)
   c.model = dict(
-      name='detr_r50', backbone='resnet18', backbone_fields=dict(norm='group', width=32, depths=(1, 1)),
+      name='detr_r50', backbone='resnet18', backbone_fields=dict(norm='group', width=32, depths=(1, 2)),
       width=64, num_heads=4, mlp_dim=128, encoder_layers=1, decoder_layers=3, dropout_rate=0.,
-      num_queries=20, queries='anchors', classifier='sigmoid')
+      num_queries=20, temperature=20., queries='anchors', denoising=2, classifier='sigmoid')
   c.data = detection_data('digit_scenes', 32, [(64, 64)])
   c.optimizer = dict(name='adamw', weight_decay=1e-4, clip_norm=1.)
-  c.schedule = dict(name='cosine', peak=1e-3, warmup_steps=30 if a.smoke else 100)
+  c.schedule = dict(name='cosine', peak=2e-3, warmup_steps=30 if a.smoke else 100)
   c.explore = 8
   return c

@@ -91,8 +91,8 @@ class Detection:
     if self.model.norm == 'frozen':
       raise UserError(
           f'the batch norm of the backbone {self.model.backbone!r} is frozen, and would stay as it is '
-          'made: start from weights (config.init_from=a detector or an ImageNet ResNet), or let it learn '
-          '(--config.model.backbone_fields.norm=group, and no freezing of layers in config.optimizer)')
+          'made: start from weights (config.init_from=a detector or an ImageNet ResNet), or let it '
+          'learn (--config.model.backbone_fields.norm=group, and no freezing in config.optimizer)')
 
   def constants(self, mesh) -> dict:
     """Nothing but the batch is read."""

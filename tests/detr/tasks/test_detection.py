@@ -19,8 +19,8 @@ STEPS = 4
 def config(spec=SMALL, **overrides):
   options = {
       'total_steps': STEPS, 'schedule.warmup_steps': 1, 'log.every': 1, 'mesh.data': 1,
-      'model.width': 16, 'model.mlp_dim': 16, 'model.decoder_layers': 2, 'model.backbone_fields.depths': '(1, 1)',
-      'data.test': 'test[:5]'}
+      'model.width': 16, 'model.mlp_dim': 16, 'model.decoder_layers': 2,
+      'model.backbone_fields.depths': '(1, 1)', 'data.test': 'test[:5]'}
   return config_lib.load(spec, {k: str(v) for k, v in {**options, **overrides}.items()})
 
 
