@@ -36,8 +36,9 @@ def cells_of_script(path: str) -> list[tuple[str, str]]:
   return found
 
 
-def test_there_are_two():
-  assert [names(path) for path in NOTEBOOKS] == ['finetune_your_images.ipynb', 'vit_tour.ipynb']
+def test_there_are_three():
+  assert [names(path) for path in NOTEBOOKS] == [
+      'detr_tour.ipynb', 'finetune_your_images.ipynb', 'vit_tour.ipynb']
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=names)
@@ -88,12 +89,14 @@ def test_a_notebook_says_which_cell_to_change(path):
 
 
 def test_the_checkpoints_that_notebooks_name_are_in_the_list():
+  from detr_jax import models as detectors, pretrained as detector_files
   from vit_jax import models, pretrained
+  known = {*pretrained.list_pretrained(), *detector_files.list_pretrained()}
   for path in NOTEBOOKS:
     text = '\n'.join(text for _, text in cells_of_notebook(path))
     found = [name for name in re.findall(r"['`](\w+\.\w+)['`]", text)
-             if name.partition('.')[0] in models.MODELS]
-    assert found and all(name in pretrained.list_pretrained() for name in found)
+             if name.partition('.')[0] in {**models.MODELS, **detectors.MODELS}]
+    assert found and all(name in known for name in found)
 
 
 SCRIPT = '''# ---
