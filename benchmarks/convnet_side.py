@@ -26,13 +26,12 @@ def create(name: str):
   return model
 
 
-def write(folder: str, name: str, batch: int) -> None:
+def write(folder: str, model, batch: int, size: tuple[int, int] = (224, 224)) -> None:
   """Writes random weights and statistics, none of them zero or one, and three batches of images.
 
   And what the network makes of them in float64, to which both sides are held.
   """
   from safetensors.torch import save_file
-  model = create(name)
   with torch.no_grad():
     for path, value in model.state_dict().items():
       if path.endswith('running_var'):
@@ -40,7 +39,7 @@ def write(folder: str, name: str, batch: int) -> None:
       elif value.is_floating_point():
         value.add_(torch.randn_like(value) * (.1 if value.ndim == 1 else .01))
   save_file(model.state_dict(), os.path.join(folder, 'published.safetensors'))
-  timm_side.write_inputs(folder, batch)
+  timm_side.write_inputs(folder, batch, size)
   model.double()
   with torch.no_grad(), np.load(os.path.join(folder, 'inputs.npz')) as file:
     logits = [model(planes(x).double()).numpy() for x in file['image']]
@@ -52,11 +51,10 @@ def planes(images: np.ndarray) -> torch.Tensor:
   return torch.from_numpy(timm_side.normalized(images).transpose(0, 3, 1, 2).copy())
 
 
-def run(folder: str, name: str, mode: str) -> None:
+def run(folder: str, model, mode: str) -> None:
   """Serves the forward pass: 'nhwc' is eager with channels last, 'freeze' compiled."""
   from safetensors.torch import load_file
   torch.set_num_threads(1)
-  model = create(name)
   model.load_state_dict(load_file(os.path.join(folder, 'published.safetensors')))
   with np.load(os.path.join(folder, 'inputs.npz')) as file:
     images = [planes(x) for x in file['image']]
@@ -79,6 +77,6 @@ def run(folder: str, name: str, mode: str) -> None:
 if __name__ == '__main__':
   folder_, name_, batch_, mode_ = sys.argv[1:]
   if mode_ == 'write':
-    write(folder_, name_, int(batch_))
+    write(folder_, create(name_), int(batch_))
   else:
-    run(folder_, name_, mode_)
+    run(folder_, create(name_), mode_)

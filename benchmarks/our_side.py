@@ -1,7 +1,8 @@
-"""vit_jax's half of `vit_cpu` and `convnet_cpu`: the public loader, and the compilation that users get.
+"""Our half of `vit_cpu`, `convnet_cpu` and `detr_cpu`: the public loaders, and what users compile with.
 
     python -m benchmarks.our_side FOLDER SIZE forward|train
     python -m benchmarks.our_side FOLDER resnet50|bit_r50x1 convnet
+    python -m benchmarks.our_side FOLDER detr_r50|detr_r50+size detr
 """
 
 import os
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import detr_jax
 import vit_jax
 from benchmarks import sides
 from vit_jax import compilation, optimizers, sharding, step as step_lib, trees
@@ -44,26 +46,51 @@ def forward(folder: str, size: str) -> None:
 
 
 def convnet(folder: str, name: str) -> None:
-  """Serves the forward pass of a residual network, whose control is wrong in one norm."""
+  """Serves the forward pass of a residual network."""
   loaded = vit_jax.load(name, os.path.join(folder, 'published.safetensors'), verbose=False)
-  flat = trees.flatten(loaded.params)
-  [changed] = [path for path in flat if re.fullmatch(r'block3/unit3/[bg]n2/scale', path)]
-  flat[changed] = flat[changed] * 1.05
   with np.load(os.path.join(folder, 'inputs.npz')) as file:
-    serve_forward(folder, loaded, file['image'], trees.unflatten(flat))
+    serve_forward(folder, loaded, file['image'], wrong_norm(loaded.params))
 
 
-def serve_forward(folder: str, loaded, images: np.ndarray, wrong_params) -> None:
-  """Serves the forward pass of a model on three batches of uint8 images."""
+def detr(folder: str, name: str) -> None:
+  """Serves the forward pass of a detector; '+size' tells it how large each image on the canvas is."""
+  name, _, sized = name.partition('+')
+  loaded = detr_jax.load(name, os.path.join(folder, 'published.safetensors'), verbose=False)
+  with np.load(os.path.join(folder, 'inputs.npz')) as file:
+    images = file['image']
+  size = [np.broadcast_to(np.int32(images.shape[2:4]), (images.shape[1], 2))] if sized else []
+  last = lambda outputs: jnp.concatenate(outputs.last(), axis=-1)
+  serve_forward(folder, loaded, images, wrong_norm(loaded.params), *size, answer=last)
+
+
+def wrong_norm(params):
+  """Returns the parameters with the scale of one norm of a ResNet 5% larger."""
+  flat = trees.flatten(params)
+  [changed] = [path for path in flat if re.fullmatch(r'(backbone/)?block3/unit3/[bg]n2/scale', path)]
+  return trees.unflatten({**flat, changed: flat[changed] * 1.05})
+
+
+def serve_forward(folder: str, loaded, images: np.ndarray, wrong_params, *more,
+                  answer=lambda x: x) -> None:
+  """Serves the forward pass of a model on three batches of uint8 images.
+
+  Args:
+    folder: of the files.
+    loaded: the model.
+    images: `[3, batch, height, width, 3]`.
+    wrong_params: for the control.
+    *more: what the model is given besides.
+    answer: returns what is compared, of what the model returns.
+  """
   images = [jnp.asarray(x.astype(np.float32) / 255. * 2. - 1.) for x in images]
-  call = compilation.jit(lambda variables, x: loaded.model.apply(variables, x))
+  call = compilation.jit(lambda variables, *given: answer(loaded.model.apply(variables, *given)))
 
   def check():
     for name, params in (('ours', loaded.params), ('wrong', wrong_params)):
-      logits = np.stack([call({**loaded.variables, 'params': params}, x) for x in images])
+      logits = np.stack([call({**loaded.variables, 'params': params}, x, *more) for x in images])
       np.savez(os.path.join(folder, f'{name}.npz'), logits=logits)
 
-  sides.serve(check, lambda i: call(loaded.variables, images[i % 3]).block_until_ready())
+  sides.serve(check, lambda i: call(loaded.variables, images[i % 3], *more).block_until_ready())
 
 
 def train(folder: str, size: str, **overrides) -> None:
@@ -107,4 +134,4 @@ def write_gradients(path: str, task, params, batch) -> None:
 
 if __name__ == '__main__':
   compilation.keep_freed_memory()
-  {'forward': forward, 'train': train, 'convnet': convnet}[sys.argv[3]](*sys.argv[1:3])
+  {'forward': forward, 'train': train, 'convnet': convnet, 'detr': detr}[sys.argv[3]](*sys.argv[1:3])

@@ -1,10 +1,12 @@
 """Two or more programs measured in turn: one process each, pinned to one core, CPU time."""
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -106,6 +108,33 @@ def errors(folder: str, modes: Sequence[str], measure=forward_error,
   return error, control
 
 
+def measure(kind: str, modes: Sequence[str], name: str, batch: int, rounds: int) -> str:
+  """Returns a line of the table of a forward pass, whose outputs are right on all sides.
+
+  Args:
+    kind: `KIND_side` writes weights and inputs, and runs them as each of the modes; `our_side` knows it.
+    modes: of the peer, eager first.
+    name: of the model.
+    batch: number of images.
+    rounds: timings of each side.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    peer = (f'{kind}_side', folder, name, str(batch))
+    subprocess.run([sys.executable, '-m', f'benchmarks.{peer[0]}', *peer[1:], 'write'], check=True)
+    ours = Side('our_side', folder, name, kind)
+    peers = {mode: Side(*peer, mode) for mode in modes}
+    try:
+      for side in (ours, *peers.values()):
+        side.ask('check')
+      errors(folder, tuple(modes), tolerance=1e-4)  # compiled, timm's BiT itself is off by 1e-5
+      found = errors(folder, ('exact',))
+      alternate((ours, *peers.values()), rounds, 2 if batch == 1 else 1)
+    finally:
+      for side in (ours, *peers.values()):
+        side.close()
+  return row(name, batch, ours, peers, found)
+
+
 def row(name: str, batch: int, ours: Side, peers: dict[str, Side], found: tuple[float, float]) -> str:
   """Returns a line of the table, times in ms per image; the first of the peers is the eager one."""
   ms = lambda seconds: f'{1e3 * seconds / batch:.1f}'
@@ -123,3 +152,27 @@ def print_header(name: str, peers: Sequence[str], rounds: int) -> None:
   print(f'CPU ms per image: median (least-most) of {rounds} timings; load average '
         f'{os.getloadavg()[0]:.1f}')
   print('| ' + ' | '.join(titles) + ' |\n|' + '---|' * len(titles), flush=True)
+
+
+def main(program: str, text: str, kind: str, modes: dict[str, str], models: str, batches: str) -> None:
+  """Prints the table of `measure` for the models and batches asked for on the command line.
+
+  Args:
+    program: dotted name of the module.
+    text: of its help.
+    kind: see `measure`.
+    modes: of the peer, and their titles.
+    models, batches: separated by commas, unless others are asked for.
+  """
+  flags = argparse.ArgumentParser(prog=f'python -m {program}', description=text,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags.add_argument('--models', default=models)
+  flags.add_argument('--batches', default=batches)
+  flags.add_argument('--rounds', type=int, default=5, help='timings of each side, in turn')
+  flags.add_argument('--core', type=int, default=last_core())
+  flags = flags.parse_args()
+  pin(flags.core)
+  print_header('model', tuple(modes.values()), flags.rounds)
+  for name in flags.models.split(','):
+    for batch in flags.batches.split(','):
+      print(measure(kind, modes, name, int(batch), flags.rounds), flush=True)

@@ -73,11 +73,11 @@ def write(folder: str, size: str, batch: int) -> None:
   write_inputs(folder, batch)
 
 
-def write_inputs(folder: str, batch: int) -> None:
-  """Writes three batches of random images and labels."""
+def write_inputs(folder: str, batch: int, size: tuple[int, int] = (224, 224)) -> None:
+  """Writes three batches of random images, `size` = (height, width), and labels."""
   random = np.random.default_rng()
   np.savez(os.path.join(folder, 'inputs.npz'),
-           image=random.integers(0, 256, (3, batch, 224, 224, 3), dtype=np.uint8),
+           image=random.integers(0, 256, (3, batch, *size, 3), dtype=np.uint8),
            label=random.integers(0, 1000, (3, batch)))
 
 
