@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -161,7 +163,7 @@ boxes.sheet([boxes.draw_boxes(image, corners, example.labels, info.classes),
 # Figure 3: self-attention of the last encoder layer, from the points marked by a cross. In the paper's
 # model it already tells one object from the next, before there is any box; after a few minutes there is
 # little of that to see. The map is as coarse as the backbone's: published models have a token for 32x32
-# pixels, the small one for 8x8 or 16x16.
+# pixels, the small one for 8x8.
 
 # %%
 looks = [detector.look(example) for example in examples[:2]]
