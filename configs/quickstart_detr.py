@@ -15,7 +15,7 @@ from vit_jax import config
 
 
 def get_config(arg=None):
-  a = config.arguments(arg, steps=1_400, smoke=False)
+  a = config.arguments(arg, steps=1_000, smoke=False)
   c = config.base()
   c.total_steps = 60 if a.smoke else a.steps
   c.task = dict(name='detr_jax.tasks.detection.Detection', class_coef=2., cost_class=2.)
