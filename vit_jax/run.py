@@ -265,10 +265,11 @@ class Run:
     if self._writer:
       self._writer.close()
 
-  def results(self, values: dict) -> None:
-    """Writes `results.json`."""
+  def results(self, values: dict) -> dict:
+    """Writes `results.json`, and returns what it holds."""
     if jax.process_index() == 0:
       write_json(os.path.join(self.workdir, 'results.json'), values)
+    return values
 
 
 def _duration(seconds: float) -> str:

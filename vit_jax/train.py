@@ -86,8 +86,8 @@ def train(config, workdir: str) -> dict:
     constants = task.constants(mesh)
     state, optimizer, undivided = step_lib.create_state(
         task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
-    said = undivided[:1] + [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
-    said = [f'stays whole on each device: {line}' for line in said]
+    said = [f'stays whole on each device: {line}' for line in undivided[:1]]
+    said += [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
     if not checkpoint.exists(workdir):
       state, report = start(config, task, state, data.info)
       said += report
@@ -136,11 +136,10 @@ def _loop(config, run, data, task, evaluate, state, optimizer, schedule, constan
 
 def finish(run, state, measures, step) -> dict:
   """Writes and returns the results."""
-  results = {**{k.replace('/', '_'): v for k, v in measures.items()}, 'steps': step,
-             'parameters': trees.count(state.params), 'seconds': round(run.seconds(), 1),
-             'finished': step == run.total_steps}
-  run.results(results)
-  return results
+  return run.results({
+      **{k.replace('/', '_'): v for k, v in measures.items()}, 'steps': step,
+      'parameters': trees.count(state.params), 'seconds': round(run.seconds(), 1),
+      'finished': step == run.total_steps})
 
 
 def describe(data, state, mesh, steps: int, config) -> str:
