@@ -126,9 +126,10 @@ def test_a_list_takes_what_it_holds_or_says_so(nested, key, text):
 
 @pytest.mark.parametrize('section', config.OPEN)
 def test_sections_that_are_passed_on_take_fields_that_the_config_leaves_out(section):
-  c = ConfigDict({section: dict(name='a')})
+  c = ConfigDict({section: dict(name='a', part=dict(depth=1))})
   config.override(c, f'{section}.rate', '.5')
-  assert c.to_dict() == {section: dict(name='a', rate=.5)}
+  config.override(c, f'{section}.part.width', '32')
+  assert c.to_dict() == {section: dict(name='a', rate=.5, part=dict(depth=1, width=32))}
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
   for part in parts[:-1]:
     node = _child(node, part, key, config)
   name = int(parts[-1]) if isinstance(node, (list, tuple)) and parts[-1].isdigit() else parts[-1]
-  open_ended = isinstance(node, ConfigDict) and parts[-2:-1] and parts[-2] in OPEN
+  open_ended = isinstance(node, ConfigDict) and any(part in OPEN for part in parts[:-1])
   old = None if open_ended and name not in node else _child(node, parts[-1], key, config)
   if isinstance(node, tuple):
     raise UserError(f'config key {key!r} is one number of {tuple(node)!r}; set all of them at once')
