@@ -102,6 +102,19 @@ def keys(seed: int, step) -> tuple[jax.Array, jax.Array]:
   return augment_key, model_key
 
 
+def model_fields(config, info) -> dict[str, Any]:
+  """Returns `config.model` with the number of classes that the data has.
+
+  Raises:
+    UserError: when the config wants another number.
+  """
+  wanted = config.model.get('num_classes', info.num_classes)
+  if wanted != info.num_classes:
+    raise UserError(f'model.num_classes={wanted}, but the data has {info.num_classes} classes; '
+                    'leave model.num_classes out: it is read from the data')
+  return {**config.model, 'num_classes': info.num_classes}
+
+
 def find(config) -> type[Task]:
   """Returns the class that `config.task.name` names by its dotted path.
 

@@ -27,7 +27,7 @@ from detr_jax.data.info import DetectionInfo
 from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
 from detr_jax.data.sources.base import say
 from detr_jax.data.transforms import Sample
-from detr_jax.ops import masks
+from detr_jax.ops import boxes, masks
 from vit_jax import config as config_lib, sharding
 from vit_jax.data import images
 from vit_jax.data.order import Mixture, Shuffled
@@ -239,8 +239,7 @@ def filler(chain):
     row['size'][...] = height, width
     row['image'][:height, :width] = images.to_array(sample.image)
     row['labels'][:count] = sample.labels
-    low, high = sample.boxes[:, :2], sample.boxes[:, 2:]
-    row['boxes'][:count] = np.concatenate([(low + high) / 2., high - low], -1) / ([width, height] * 2)
+    row['boxes'][:count] = boxes.to_cxcywh(sample.boxes) / ([width, height] * 2)
     if 'masks' in row:
       packed = masks.pack(sample.masks)
       row['masks'][:count, :height, :packed.shape[-1]] = packed

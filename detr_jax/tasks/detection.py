@@ -20,7 +20,7 @@ from detr_jax.ops import masks, postprocess
 from detr_jax.ops.losses import SetCriterion
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
-from vit_jax.task import Aux
+from vit_jax.task import Aux, model_fields
 
 CLASSIFICATION = dict(softmax='softmax', sigmoid='focal')  # the loss of each classifier
 
@@ -53,12 +53,7 @@ class Detection:
   @classmethod
   def from_config(cls, config, info: DetectionInfo) -> 'Detection':
     """Builds the task of a config; UserError for an unknown option, model or class count."""
-    fields = dict(config.model)
-    wanted = fields.pop('num_classes', info.num_classes)
-    if wanted != info.num_classes:
-      raise UserError(f'model.num_classes={wanted}, but the data has {info.num_classes} classes; '
-                      'leave model.num_classes out: it is read from the data')
-    model = models.create_model(fields.pop('name'), **fields, num_classes=info.num_classes)
+    model = models.create_model(**model_fields(config, info))
     options = {k: v for k, v in config.task.items() if k not in ('name', 'max_detections')}
     known = {field.name for field in dataclasses.fields(SetCriterion)} - {'classification'}
     for option in options:

@@ -15,7 +15,7 @@ from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k
 from vit_jax.evaluation.measures import Measures
-from vit_jax.task import Aux
+from vit_jax.task import Aux, model_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,7 @@ class Classification:
   @classmethod
   def from_config(cls, config, info: Info) -> 'Classification':
     """Builds the task of a config; UserError for an unknown option, model or augmentation."""
-    fields = dict(config.model)
-    wanted = fields.get('num_classes', info.num_classes)
-    if wanted != info.num_classes:
-      raise UserError(f'model.num_classes={wanted}, but the data has {info.num_classes} classes; '
-                      'leave model.num_classes out: it is read from the data')
-    model = models.create_model(fields.pop('name'), **{**fields, 'num_classes': info.num_classes})
+    model = models.create_model(**model_fields(config, info))
     ops = [dict(op) for op in config.data.augment]
     augment.check(ops, info.channels)
     return cls._with_options(model, info, ops, **{k: v for k, v in config.task.items()
