@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from detr_jax.models.transformer import Pointwise
+from vit_jax.layers import winograd
 from vit_jax.layers.attention import HIDDEN
+from vit_jax.layers.convolution import Conv
 
 FPN_LEVELS = 3
 HE = nn.initializers.variance_scaling(1., 'fan_in', 'uniform')  # PyTorch's kaiming_uniform_(a=1)
@@ -106,7 +108,7 @@ class MaskHead(nn.Module):
     return x.astype(jnp.float32).reshape(batch, queries, *x.shape[1:3])
 
   def _conv(self, name, features):
-    return nn.Conv(features, (3, 3), padding=1, kernel_init=HE, dtype=self.dtype, name=name)
+    return Conv(features, 3, use_bias=True, kernel_init=HE, dtype=self.dtype, name=name)
 
 
 class SharedConv(nn.Module):
@@ -123,10 +125,8 @@ class SharedConv(nn.Module):
     common, channels = shared.shape[-1], shared.shape[-1] + own.shape[-1]
     kernel = self.param('kernel', HE, (3, 3, channels, channels)).astype(self.dtype)
     bias = self.param('bias', nn.initializers.zeros, (channels,)).astype(self.dtype)
-    convolve = lambda x, kernel: jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    shared = convolve(shared, kernel[:, :, :common]) + bias
-    return (convolve(own.reshape(-1, *own.shape[2:]), kernel[:, :, common:])
+    shared = winograd.convolve(shared, kernel[:, :, :common]) + bias
+    return (winograd.convolve(own.reshape(-1, *own.shape[2:]), kernel[:, :, common:])
             + jnp.repeat(shared, own.shape[1], 0))
 
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.errors import unknown
+from vit_jax.layers import winograd
 
 STANDARDIZE = ('none', 'vit', 'bit')
 PADDING = ('same', 'symmetric')
@@ -26,9 +27,9 @@ def standardize(kernel: jax.Array, form: str = 'vit') -> jax.Array:
 
 
 class Conv(nn.Module):
-  """A square convolution without bias: `[batch, h, w, in]` to `[batch, h / stride, w / stride, out]`.
+  """A square convolution: `[batch, h, w, in]` to `[batch, h / stride, w / stride, out]`.
 
-  Sizes that the stride does not divide are rounded up. Parameters: `kernel` `[k, k, in, out]`.
+  Sizes that the stride does not divide are rounded up. Parameters: `kernel` `[k, k, in, out]`, `bias`.
 
   Attributes:
     features: channels out.
@@ -38,6 +39,8 @@ class Conv(nn.Module):
     padding: 'same' (TensorFlow's: what is missing, the larger half below and to the right) or
       'symmetric' (the same on every side, whatever the size).
     standardize: 'none', or a form of `standardize`.
+    use_bias: whether a bias, zero at the start, is added.
+    kernel_init: He's (arXiv:1502.01852) for what the next ReLU halves; scale-free if standardised.
     dtype: of the computation; weights are standardised in float32.
   """
   features: int
@@ -46,6 +49,8 @@ class Conv(nn.Module):
   dilation: int = 1
   padding: str = 'symmetric'
   standardize: str = 'none'
+  use_bias: bool = False
+  kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(2., 'fan_out', 'normal')
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -54,14 +59,20 @@ class Conv(nn.Module):
       raise unknown('form of weight standardisation', self.standardize, STANDARDIZE)
     if self.padding not in PADDING:
       raise unknown('padding', self.padding, PADDING)
-    # He's initialisation (arXiv:1502.01852) for what the next ReLU halves; scale-free if standardised.
-    init = nn.initializers.variance_scaling(2., 'fan_out', 'normal')
-    kernel = self.param('kernel', init, (self.kernel_size,) * 2 + (x.shape[-1], self.features))
+    shape = (self.kernel_size,) * 2 + (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
     if self.standardize != 'none':
       kernel = standardize(kernel, self.standardize)
-    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    x = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+    if not self.use_bias:
+      return x
+    return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+
+  def _convolve(self, x, kernel):
     if self.kernel_size == 1:  # a matrix product, which XLA's CPU compiler would not make of it
       return x[:, ::self.stride, ::self.stride] @ kernel[0, 0]
+    if (self.kernel_size, self.stride, self.dilation) == (3, 1, 1):
+      return winograd.convolve(x, kernel)
     around = (self.dilation * (self.kernel_size // 2),) * 2
     return jax.lax.conv_general_dilated(
         x, kernel, (self.stride,) * 2, 'SAME' if self.padding == 'same' else (around, around),

@@ -99,7 +99,7 @@ def convolution(norm, features, size, name, stride=1, dilation=1, dtype=jnp.floa
   """Returns the convolution that the published networks with a norm have."""
   group = norm == 'group'
   return Conv(features, size, stride, dilation, 'same' if group else 'symmetric',
-              'vit' if group else 'none', dtype, name=name)
+              'vit' if group else 'none', dtype=dtype, name=name)
 
 
 def normalize(norm, name, train, dtype, zero=False):
