@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
   flags = argparse.ArgumentParser(prog='python -m detr_jax.data.check', description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
   flags.add_argument('data', nargs='+', help='a folder, FILE.json, FILE.json:IMAGES or '
-                     'FILE.json:IMAGES:PNGS')
+                     'FILE.json:IMAGES:PNGS[:INSTANCES.json]')
   flags.add_argument('--fast', action='store_true', help='open no image')
   return flags
 
@@ -58,6 +58,11 @@ def examine(place: coco.Place, fast: bool) -> tuple[File, str, list[Problem]]:
   folder = coco.image_folder(place.folders, file.file_names)
   pngs = coco.image_folder(place.pngs, file.pictures or [])
   problems = [*file.problems, *coco.missing(file, folder, pngs)]
+  if file.pictures and os.path.isfile(place.instances):
+    try:
+      coco.check_instances(annotations.load(place.instances, keep_segmentations=True), file)
+    except UserError as error:
+      problems.append(Problem(str(error)))
   if not fast:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       look = lambda i: list(pixel_problems(file, i, folder, pngs))
@@ -121,16 +126,15 @@ def summary(file: File) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
   """Runs the command line."""
   flags = parser().parse_args(argv)
-  count, first = 0, None
+  count, firsts = 0, {}  # of each kind: instance files lack the stuff
   for place in (place for name in flags.data for place in places(name)):
     try:
       file, folder, problems = examine(place, flags.fast)
       print(f'{place.json} with the images of {folder}')
       lines = summary(file)
-      if first and (first.categories.ids, first.categories.names) != (file.categories.ids,
-                                                                    file.categories.names):
+      first = firsts.setdefault(bool(file.pictures), file)
+      if (first.categories.ids, first.categories.names) != (file.categories.ids, file.categories.names):
         problems.append(Problem(f'it has other categories than {first.path}'))
-      first = first or file
     except UserError as error:
       print(place.json)
       problems, lines = [Problem(str(error))], []

@@ -13,7 +13,8 @@ def detection_data(source: str, batch_size: int, canvases: Sequence[tuple[int, i
 
   source: built-in name ('digit_scenes'), a folder with COCO's JSON, or the name of a TFDS data set under
   `data_dir`. train, test: splits, such as 'train2017', 'train[:90%]', 'val+test' or
-  'FILE.json:IMAGES'. panoptic: whether to read panoptic annotations. masks: whether batches hold masks.
+  'FILE.json:IMAGES' (of panoptic data 'FILE.json:IMAGES:PNGS:INSTANCES.json', the last for AP).
+  panoptic: whether to read panoptic annotations. masks: whether batches hold masks.
   id_slots: 0 numbers the classes without gaps; n takes the category ids themselves for labels, of n
   (91: the published COCO weights). canvases, test_canvases: (height, width) of the arrays that images
   lie on; () for the same. max_boxes: of an image in a batch; 0 for the most that one has, rounded up to

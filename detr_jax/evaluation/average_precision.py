@@ -130,6 +130,11 @@ def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_d
   return evaluation
 
 
+def has_masks(truth: Mapping) -> bool:
+  """Tells whether there are masks in COCO's JSON; `evaluate` takes the box of an object without one."""
+  return any(annotation.get('segmentation') for annotation in truth['annotations'])
+
+
 def _polygon(left: float, top: float, width: float, height: float) -> list[float]:
   right, bottom = left + width, top + height
   return [left, top, right, top, right, bottom, left, bottom]

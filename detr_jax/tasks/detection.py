@@ -14,7 +14,7 @@ from detr_jax import models
 from detr_jax import weights as weights_lib
 from detr_jax.data import pipeline, sources, transforms
 from detr_jax.data.info import DetectionInfo
-from detr_jax.evaluation.average_precision import AveragePrecision
+from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
 from detr_jax.ops import masks, postprocess
 from detr_jax.ops.losses import SetCriterion
@@ -33,7 +33,7 @@ class Detection:
     model: gives `Outputs`.
     info: facts of the data.
     criterion: matches, and weighs the terms of the loss.
-    ground_truth: returns the annotations of the test split, as COCO's JSON has them.
+    ground_truth: returns what the test split is measured against, see `sources.ground_truth`.
     max_detections: detections per image that are evaluated.
   """
   model: nn.Module
@@ -60,7 +60,7 @@ class Detection:
       if option not in known:
         raise unknown('option of the task:', option, [*known, 'max_detections'])
     criterion = SetCriterion(CLASSIFICATION[model.classifier], **options)
-    truth = functools.partial(sources.ground_truth, config.data)
+    truth = functools.cache(functools.partial(sources.ground_truth, config.data))
     return cls(model, info, criterion, truth, config.task.get('max_detections', 100))
 
   @classmethod
@@ -158,8 +158,12 @@ class Detection:
     return postprocess.instance_masks(row['masks'], row['canvas'], row['size'], row['original_size'])
 
   def evaluators(self):
-    """Returns the evaluator of average precision: of boxes, and of masks where both sides have them."""
-    masks = self.model.masks and self.info.masks and not self.info.panoptic
+    """Returns the evaluator of average precision: of boxes, and of masks where both sides have them.
+
+    Raises:
+      UserError: for a truth that cannot be used, see `sources.ground_truth`.
+    """
+    masks = self.model.masks and has_masks(self.ground_truth())
     return [AveragePrecision(self.detect_masks if masks else self.detect, self.ground_truth,
                              self.info.category_ids, self.max_detections,
                              self.instance_masks if masks else None)]

@@ -7,7 +7,7 @@ import difflib
 import functools
 import os
 
-from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSplit, Source
+from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSplit, Source, say
 from detr_jax.data.sources.coco import Coco
 from detr_jax.data.sources.digit_scenes import DigitScenes
 from detr_jax.data.sources.tfds import TFDS
@@ -47,5 +47,19 @@ def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_
 
 
 def ground_truth(config) -> dict:
-  """Returns the annotations of the test split of `config.data`, see `DetectionSplit.annotations`."""
-  return open_source(config).split(config['test']).annotations()
+  """Returns what average precision on the test split of `config.data` is counted against.
+
+  That is `DetectionSplit.annotations`; of panoptic data the instance annotations of the things, as
+  DETR's authors do (section 4.4), or, where there are none, the boxes of all segments, which is told.
+
+  Raises:
+    UserError: instance annotations that do not fit the panoptic ones.
+  """
+  source = open_source(config)
+  split = source.split(config['test'])
+  if split.instances:
+    return split.instances()
+  if split.panoptic:
+    say(f'{source.name} has no instance annotations of {config["test"]} beside the panoptic ones (as '
+        'annotations/instances_SPLIT.json): AP is that of the boxes of all segments, none of masks')
+  return split.annotations()

@@ -60,6 +60,10 @@ class File:
     """Returns boxes as float64 `[k, 4]` (left, top, right, bottom) inside an image."""
     return clip(self.boxes[part], self.sizes[image])
 
+  def unmasked(self) -> list[int]:
+    """Returns the ids of the targets without a mask, of a file whose segmentations were kept."""
+    return [int(self.ids[k]) for k in np.flatnonzero(self.is_target) if not self.segmentations[k]]
+
 
 def clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
   """Returns (left, top, right, bottom) inside images `[..., 2]` of (left, top, width, height)."""

@@ -34,6 +34,12 @@ class Categories:
     """{category id: label}."""
     return {number: label for label, number in enumerate(self.ids) if self.names[label] != UNUSED}
 
+  def things(self) -> 'Categories':
+    """Returns the categories whose objects are counted; all, where the data does not tell."""
+    kept = [i for i in range(len(self.ids)) if not self.is_thing or self.is_thing[i]]
+    pick = lambda values: tuple(values[i] for i in kept)
+    return Categories(pick(self.names), pick(self.ids), self.is_thing and pick(self.is_thing))
+
   def with_slots(self, slots: int) -> 'Categories':
     """Returns the categories with their ids as labels, of `slots`; the holes between them are unused.
 
@@ -110,21 +116,24 @@ class DetectionSplit(Split):
     has_masks: whether examples have masks.
     panoptic: returns (segment ids int32 `[height, width]`, segments_info) of image i; None where the
       data is not panoptic.
+    instances: returns, as `annotations` does, the instance annotations of the things of panoptic data;
+      None where it has none. UserError where they do not fit it.
   """
 
   def __init__(self, read: Callable[[int], DetectionExample], sizes, counts, image_ids,
-               annotations: Callable[[], dict], has_masks: bool = False, panoptic=None):
+               annotations: Callable[[], dict], has_masks: bool = False, panoptic=None,
+               instances: Callable[[], dict] | None = None):
     """Collects what describes the examples.
 
     Args:
       read: returns example i.
-      sizes, counts, image_ids, has_masks, panoptic: see above.
+      sizes, counts, image_ids, has_masks, panoptic, instances: see above.
       annotations: returns the truth, see `annotations`.
     """
     super().__init__([len(image_ids)], read)
     self.sizes, self.counts = np.asarray(sizes, np.int32).reshape(-1, 2), np.asarray(counts, np.int32)
     self.image_ids, self.has_masks, self.panoptic = np.asarray(image_ids), has_masks, panoptic
-    self._annotations = annotations
+    self.instances, self._annotations = instances, annotations
 
   def annotations(self) -> dict:
     """Returns what COCO's JSON would hold of this split: images, annotations (crowds too), categories.

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,10 +25,14 @@ PNGS = ('panoptic_{}', 'annotations/panoptic_{}')
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where a split lies: its JSON, the folders its images may be in, and that of its panoptic PNGs."""
+  """Where a split lies: its JSON, the folders its images may be in, and that of its panoptic PNGs.
+
+  `instances` is where the instance annotations of panoptic ones would be; '' for none.
+  """
   json: str
   folders: tuple[str, ...]
   pngs: tuple[str, ...] = ()
+  instances: str = ''
 
 
 def find(root: str, split: str, panoptic: bool) -> Place:
@@ -36,8 +40,8 @@ def find(root: str, split: str, panoptic: bool) -> Place:
 
   Args:
     root: folder of the data set.
-    split: its name, as 'train' or 'val2017', or 'FILE.json:IMAGES' or 'FILE.json:IMAGES:PNGS', from
-      the root.
+    split: its name, as 'train' or 'val2017', or 'FILE.json:IMAGES', 'FILE.json:IMAGES:PNGS' or
+      'FILE.json:IMAGES:PNGS:INSTANCES.json', from the root.
     panoptic: whether the panoptic annotations are wanted.
 
   Raises:
@@ -45,10 +49,14 @@ def find(root: str, split: str, panoptic: bool) -> Place:
   """
   path = functools.partial(os.path.join, root)
   if '.json' in split:
-    name, *folders = split.split(':')
+    name, *more = split.split(':')
     usual = place(root, path(name), os.path.basename(name)[:-5])
-    return Place(path(name), tuple(map(path, folders[:1])) or usual.folders,
-                 tuple(map(path, folders[1:])) or usual.pngs)
+    images, pngs, instances = (tuple(map(path, more[n:n + 1])) for n in range(3))
+    for file in instances:
+      if not os.path.isfile(file):
+        raise UserError(f'the instance annotations {file} of the split {split!r} are missing')
+    return Place(path(name), images or usual.folders, pngs or usual.pngs,
+                 *instances or (usual.instances,))
   tried = [path(pattern.format(split)) for pattern in (
       (PANOPTIC,) if panoptic else (BOXES, PLAIN[1], *ANY))]
   found = next((file for file in tried if os.path.isfile(file)), None)
@@ -64,10 +72,11 @@ def find(root: str, split: str, panoptic: bool) -> Place:
 def place(root: str, json: str, split: str) -> Place:
   """Returns a split whose folders may have any usual name, below `root` or where the JSON lies."""
   split = split.removeprefix('instances_').removeprefix('panoptic_')
-  own = os.path.dirname(json)
+  own, name = os.path.split(json)
+  beside = name.startswith('panoptic_') and os.path.join(own, name.replace('panoptic', 'instances', 1))
   bases = dict.fromkeys((root, own, os.path.dirname(own)))
   usual = lambda patterns: tuple(os.path.join(base, p.format(split)) for base in bases for p in patterns)
-  return Place(json, usual(FOLDERS), usual(PNGS))
+  return Place(json, usual(FOLDERS), usual(PNGS), beside or '')
 
 
 class Coco:
@@ -102,7 +111,12 @@ class Coco:
     file = files.load(where.json, self._masks)
     folder = image_folder(where.folders, file.file_names)
     pngs = image_folder(where.pngs, file.pictures or [])
-    problems = [*file.problems, *missing(file, folder, pngs)]
+    self._heed(file, [*file.problems, *missing(file, folder, pngs)])
+    self._files[split] = file, folder, pngs
+    return self._files[split]
+
+  def _heed(self, file: files.File, problems: Sequence[files.Problem]) -> None:
+    """Raises UserError for the first error, or tells of what is left out, as `on_error` wants."""
     if self._on_error == 'raise' and any(p.error for p in problems):
       first = next(p for p in problems if p.error)
       raise UserError(f'{file.path}: {first.text}{files.more(problems)}')
@@ -113,8 +127,6 @@ class Coco:
           f'{next(p for p in problems if p.error).text}')
     if notes:
       say(f'{file.path}: {notes[0].text}' + f' (and {len(notes) - 1} more)' * (len(notes) > 1))
-    self._files[split] = file, folder, pngs
-    return self._files[split]
 
   def split(self, name: str) -> DetectionSplit:
     """Returns a split, such as 'val+test'; UserError for other categories than the training split's."""
@@ -126,17 +138,56 @@ class Coco:
     where = [(of, i) for of, length in enumerate(lengths) for i in range(length)]
     index = chosen(list(zip(lengths, parts)))
     rows = [where[i] for i in index]
-    return _Rows(opened, rows, self.categories, self._masks).split()
+    paths = [find(self.name, part.name, self._panoptic).instances for part in parts]
+    instances = functools.partial(self._instances, paths, [file for file, *_ in opened], rows)
+    return _Rows(opened, rows, self.categories, self._masks).split(
+        instances if all(map(os.path.isfile, paths)) else None)
+
+  def _instances(self, paths: Sequence[str], panoptic: Sequence[files.File],
+                 rows: Sequence[tuple[int, int]]) -> dict:
+    """Returns the truth of chosen rows of panoptic files, from the instance annotations of each."""
+    found = []
+    for path, whole in zip(paths, panoptic):
+      file = files.load(path, self._masks)
+      self._heed(file, file.problems)
+      check_instances(file, whole)
+      found.append(file)
+    order = [{number: i for i, number in enumerate(file.image_ids.tolist())} for file in found]
+    rows = [(of, order[of][int(panoptic[of].image_ids[i])]) for of, i in rows]
+    return _Rows([(file, '', '') for file in found], rows, self._own.things(), self._masks).truth()
 
 
 def check_categories(file: files.File, own: Categories) -> None:
   """Raises UserError where a split has other categories than training has."""
-  theirs, ours = dict(zip(file.categories.ids, file.categories.names)), dict(zip(own.ids, own.names))
-  if theirs != ours:
-    number = next(i for i in sorted({*theirs, *ours}) if theirs.get(i) != ours.get(i))
-    raise UserError(f'{file.path} has other categories than the training split: {number} is '
-                    f'{theirs.get(number)!r} here and {ours.get(number)!r} there; write the same list '
-                    'into both')
+  _check_same('categories', _names(file.categories), _names(own), file.path, 'the training split')
+
+
+def check_instances(file: files.File, panoptic: files.File) -> None:
+  """Raises UserError where instance annotations do not fit the panoptic ones of the same images.
+
+  They have the same images, no category but things, by the same names, and masks where these are kept.
+  """
+  sizes = lambda f: {n: f'{w}x{h}' for n, (h, w) in zip(f.image_ids.tolist(), f.sizes.tolist())}
+  _check_same('images', sizes(file), sizes(panoptic), file.path, panoptic.path)
+  theirs, things = _names(file.categories), _names(panoptic.categories.things())
+  shared = {number: things[number] for number in theirs if number in things}
+  _check_same('categories', theirs, shared, file.path, f'the things of {panoptic.path}')
+  bare = file.unmasked() if file.segmentations else ()
+  if bare:
+    raise UserError(f'{file.path}: annotation {bare[0]} has no mask (segmentation) to count '
+                    'AP of masks against; write masks into it, or move the file away')
+
+
+def _names(categories: Categories) -> dict[int, str]:
+  return {number: repr(name) for number, name in zip(categories.ids, categories.names)}
+
+
+def _check_same(kind: str, theirs: dict, ours: dict, path: str, than: str) -> None:
+  """Raises UserError, which names the first of the numbers that stand for something else."""
+  number = next((i for i in sorted({*theirs, *ours}) if theirs.get(i) != ours.get(i)), None)
+  if number is not None:
+    raise UserError(f'{path} has other {kind} than {than}: {number} is {theirs.get(number, "not")} here '
+                    f'and {ours.get(number, "not")} there; write the same list into both')
 
 
 def image_folder(folders: Sequence[str], names: Sequence[str]) -> str:
@@ -170,12 +221,13 @@ class _Rows:
       offset = np.cumsum([0, *(file.image_ids.max(initial=0) + 1 for file, *_ in opened)])
       self._ids = self._ids + offset[[of for of, _ in rows]]
 
-  def split(self) -> DetectionSplit:
+  def split(self, instances: Callable[[], dict] | None) -> DetectionSplit:
+    """Returns the split; `instances`: see there."""
     parts = map(self._annotations, range(len(self._rows)))
     counts = [file.is_target[part].sum() for file, part in parts]
     panoptic = self._segments if all(file.pictures for file, *_ in self._opened) else None
-    return DetectionSplit(self._read, self._sizes, counts, self._ids, self._truth, self._has_masks(),
-                          panoptic)
+    return DetectionSplit(self._read, self._sizes, counts, self._ids, self.truth, self._has_masks(),
+                          panoptic, instances if panoptic else None)
 
   def _annotations(self, i: int) -> tuple[files.File, slice]:
     of, image = self._rows[i]
@@ -183,9 +235,7 @@ class _Rows:
     return file, slice(file.starts[image], file.starts[image + 1])
 
   def _has_masks(self) -> bool:
-    return all(file.pictures or file.segmentations and all(
-        entry for entry, used in zip(file.segmentations, file.is_target) if used)
-        for file, *_ in self._opened)
+    return all(file.pictures or file.segmentations and not file.unmasked() for file, *_ in self._opened)
 
   def _read(self, i: int) -> DetectionExample:
     of, image = self._rows[i]
@@ -223,7 +273,8 @@ class _Rows:
                                                       file.is_crowd[part], file.areas[part])]
     return segmentation.panoptic_ids(images.read_file(path), size, path), found
 
-  def _truth(self) -> dict:
+  def truth(self) -> dict:
+    """Returns the annotations of the split, see `DetectionSplit.annotations`."""
     objects = []
     for i, number in enumerate(self._ids):
       file, part = self._annotations(i)
