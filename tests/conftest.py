@@ -12,7 +12,8 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '')
                            + ' --xla_force_host_platform_device_count=8'
                            # Tests compile much and compute little.
-                           + ' --xla_backend_optimization_level=0').strip()
+                           + ' --xla_backend_optimization_level=0'
+                           + ' --xla_cpu_use_fusion_emitters=false').strip()
 
 # Tests compile the same small programs many times, also in processes of their own and in the workers
 # of pytest-xdist, which inherit the folder from the process that made it.
