@@ -159,11 +159,10 @@ def segments(detector, looks) -> list:
   from detr_jax.visual.segments import draw_segments
   from vit_jax.visual.page import Picture, Section
   info, pictures = detector.info, []
-  is_thing = info.is_thing or (True,) * info.num_classes
   for look in looks:
     plain, _ = boxes.enlarged(look.image, look.boxes[:0], 2 * SIDE)
     found = postprocess.panoptic(look.logits, look.masks, look.canvas, look.image.shape[:2],
-                                 plain.shape[:2], is_thing, classifier=detector.task.model.classifier)
+                                 plain.shape[:2], info.things, classifier=detector.task.model.classifier)
     pictures += [boxes.draw_boxes(plain, look.boxes[:0], (), ()),
                  draw_segments(plain, *found, info.classes)]
   return [Section('Panoptic pictures', 'Each pixel belongs to the segment that is surest of it, grey '

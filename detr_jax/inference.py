@@ -16,6 +16,7 @@ from detr_jax.data.sources import DetectionExample
 from detr_jax.ops import boxes as box_ops, postprocess
 from detr_jax.ops.losses import SetCriterion
 from detr_jax.tasks.detection import Detection
+from detr_jax.tasks.panoptic import Panoptic
 from vit_jax import checkpoint, compilation, task as task_lib, trees
 from vit_jax.data import images
 from vit_jax.weights import run_config
@@ -36,12 +37,17 @@ class Detections:
     labels: int32 `[n]`; `info.classes` and `info.category_ids` tell what they stand for.
     boxes: float32 `[n, 4]` (left, top, right, bottom) in pixels of the image file, inside it.
     queries: int32 `[n]`, which query each is of.
+    masks: bool `[n, *size]`, of a model for instances that was asked for them.
+    picture: segment ids int32 `[*size]` and the segments, see `ops.postprocess.panoptic`, of a panoptic
+      model that was asked for them.
   """
   size: tuple[int, int]
   scores: np.ndarray
   labels: np.ndarray
   boxes: np.ndarray
   queries: np.ndarray
+  masks: np.ndarray | None = None
+  picture: tuple[np.ndarray, list[dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Detector:
     task: predicts and detects, see `detr_jax.tasks.detection.Detection`.
     info: facts of its data.
     threshold: score from which a detection is worth showing.
+    masks: whether the model has a mask head.
+    panoptic: whether its masks make one segment of each pixel.
   """
 
   def __init__(self, task, variables: Mapping[str, Any]):
@@ -94,7 +102,9 @@ class Detector:
     self._state = jax.device_put({k: v for k, v in variables.items() if k != 'params'})
     self._chain = transforms.make(self.info.test_transforms)
     self._canvases = pipeline.check_canvases(self.info.test_canvases, 'test_canvases')
+    self.masks, self.panoptic = task.model.masks, isinstance(task, Panoptic)
     self._detect = compilation.jit(task.detect)
+    self._detect_masks = compilation.jit(task.segment if self.panoptic else task.detect_masks)
     self._look = compilation.jit(self._internals)
     self._boxes = compilation.jit(lambda *given: task.predict(*given).boxes[-1])
 
@@ -111,7 +121,8 @@ class Detector:
     """
     loaded = weights.load(*filter(None, (model, path)), verbose=False)
     if model or not os.path.isdir(path):
-      return cls(Detection(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
+      task = Panoptic if loaded.info.panoptic else Detection
+      return cls(task(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
     config = ConfigDict(run_config(checkpoint.find(path)[0]))
     return cls(task_lib.find(config).from_config(config, loaded.info), loaded.variables)
 
@@ -132,24 +143,32 @@ class Detector:
     pipeline.filler(self._chain)({key: array[0, ...] for key, array in out.items()}, example, None)
     return out
 
-  def detect(self, example: DetectionExample, threshold: float = 0., nms: float = 1.) -> Detections:
+  def detect(self, example: DetectionExample, threshold: float = 0., nms: float = 1.,
+             masks: bool = False, sure: float = postprocess.PANOPTIC_THRESHOLD) -> Detections:
     """Returns what is found in an image.
 
     Args:
       example: the image.
       threshold: least score.
       nms: see `ops.postprocess.suppress`; 1 keeps all.
+      masks: whether masks, or segments of a panoptic model, are wanted; the model must have `masks`.
+      sure: probability above which a query may have a segment of a panoptic picture.
     """
     batch = self.batch(example)
-    found = {key: np.asarray(value)[0] for key, value in self._detect(
-        self._params, self._state, batch).items()}
+    run = self._detect_masks if masks else self._detect
+    found = {key: np.asarray(value)[0] for key, value in run(self._params, self._state, batch).items()}
     height, width = batch['original_size'][0].tolist()
     found['boxes'] = np.clip(found['boxes'], 0., [width, height] * 2)
     kept = np.flatnonzero(found['scores'] >= threshold)
     kept = kept[postprocess.suppress(found['boxes'][kept], found['scores'][kept],
                                      found['labels'][kept], nms)]
+    more = {}
+    if masks and self.panoptic:
+      more['picture'] = self.task.picture(found, sure)
+    elif masks:
+      more['masks'] = self.task.instance_masks({**found, 'masks': found['masks'][kept]})
     keys = ('scores', 'labels', 'boxes', 'queries')
-    return Detections((height, width), **{key: found[key][kept] for key in keys})
+    return Detections((height, width), **{key: found[key][kept] for key in keys}, **more)
 
   def _internals(self, params, model_state, batch):
     model = self.task.model

@@ -4,12 +4,17 @@
     python -m detr_jax.predict runs/quickstart-detr photo.jpg --threshold=.7 --out=boxes.png
     python -m detr_jax.predict runs/quickstart-detr folder --json > detections.json
     python -m detr_jax.predict detr-r50-e632da11.pth photo.jpg --model=detr_r50
+    python -m detr_jax.predict runs/panoptic folder --json --segments=pngs > segments.json
 
 Boxes are (left, top, right, bottom) in pixels of the image file; category ids are the data set's own.
+A panoptic model also gives segments, which --out draws; --segments writes the segment of each pixel as
+COCO's panoptic PNGs do: id = red + 256 green + 65536 blue, 0 for none. Of a model with masks that is not
+panoptic, --out draws the masks of the objects.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,55 +32,125 @@ def parser() -> argparse.ArgumentParser:
                      'or a name that `python -m detr_jax.pretrained` lists')
   flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
   flags.add_argument('--model', help='name of the model that a published file belongs to')
-  flags.add_argument('--threshold', type=float, help='least score (default .5, and .3 of a model that '
-                     'was trained with the focal loss)')
+  flags.add_argument('--threshold', type=float, help='least score (default .5, .3 of a model that was '
+                     'trained with the focal loss, and .85 of segments)')
   flags.add_argument('--nms', type=float, default=1., metavar='IOU',
                      help='of two boxes of a class that overlap more, drop the weaker (default: none)')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
-  flags.add_argument('--out', metavar='FILE', help='draw the images with their boxes')
+  flags.add_argument('--out', metavar='FILE', help='draw the images with their boxes, masks or segments')
+  flags.add_argument('--segments', metavar='FOLDER', help='write a PNG with the segments of each image')
   return flags
 
 
-def records(names: Sequence[str], found: Sequence, info) -> list[dict]:
-  """Returns what was detected, as JSON has it.
+def record(name: str, found, info) -> dict:
+  """Returns what was found in an image, as JSON has it.
 
   Args:
-    names: of the files.
-    found: `inference.Detections` of each.
+    name: of the file.
+    found: its `inference.Detections`.
     info: facts of the data: `classes`, `category_ids`.
 
   Returns:
-    [dict(file, width, height, detections=[dict(class, category_id, score, box)])]
+    dict(file, width, height, detections=[dict(class, category_id, score, box)]), of a panoptic model
+    also segments=[dict(id, class, category_id, isthing, area, score)].
   """
-  return [dict(file=name, width=one.size[1], height=one.size[0], detections=[
-      {'class': info.classes[label], 'category_id': info.category_ids[label], 'score': round(score, 6),
-       'box': [round(n, 2) for n in box]} for label, score, box in zip(
-           one.labels.tolist(), one.scores.tolist(), one.boxes.tolist())])
-          for name, one in zip(names, found)]
+  kind = lambda label: {'class': info.classes[label], 'category_id': info.category_ids[label]}
+  out = dict(file=name, width=found.size[1], height=found.size[0], detections=[
+      {**kind(label), 'score': round(score, 6), 'box': [round(n, 2) for n in box]}
+      for label, score, box in zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist())])
+  if found.picture:
+    out['segments'] = [{'id': s['id'], **kind(s['label']), 'isthing': s['isthing'], 'area': s['area'],
+                        'score': round(s['score'], 6)} for s in found.picture[1]]
+  return out
 
 
-def table(found: list[dict]) -> str:
-  """Returns the records as text: a line per image, and one below it per box."""
+def table(records: list[dict]) -> str:
+  """Returns the records as text: a line per image, and one below it per box and per segment."""
   lines = []
-  for record in found:
-    detections = record['detections']
-    number = len(detections) or 'no'
-    lines.append(f'{record["file"]}: {number} object{"s" * (len(detections) != 1)}')
+  for one in records:
+    counts = [f'{len(one[kind]) or "no"} {noun}{"s" * (len(one[kind]) != 1)}' for kind, noun in (
+        ('detections', 'object'), ('segments', 'segment')) if kind in one]
+    lines.append(f'{one["file"]}: {", ".join(counts)}')
     lines += ['  {class} {score:.2f}  {}'.format(' '.join(f'{n:.0f}' for n in d['box']), **d)
-              for d in detections]
+              for d in one['detections']]
+    lines += ['  segment {id}: {class} {score:.2f}  {:.1%}'.format(
+        s['area'] / (one['width'] * one['height']), **s) for s in one.get('segments', ())]
   return '\n'.join(lines)
 
 
-def draw(detector, names: Sequence[str], found: Sequence):
-  """Returns a picture of the first images with their boxes; one alone is not made smaller."""
-  from detr_jax.visual import boxes
-  pictures = []
-  for name, one in list(zip(names, found))[:DRAWN]:
-    image, corners = detector.pixels(name), one.boxes
-    if len(found) > 1 or max(image.shape) < SIDE:
-      image, corners = boxes.enlarged(image, corners, SIDE)
-    pictures.append(boxes.draw_boxes(image, corners, one.labels, detector.info.classes, one.scores))
-  return boxes.sheet(pictures, 3) if len(found) > 1 else pictures[0]
+def draw(image, found, info, small: bool):
+  """Returns an image with the boxes, masks or segments that were found in it.
+
+  Args:
+    image: uint8 `[height, width, 3]`.
+    found: its `inference.Detections`.
+    info: facts of the data: `classes`.
+    small: whether to bring the image to `SIDE` pixels, also where it is larger.
+  """
+  from detr_jax.ops.masks import resized
+  from detr_jax.visual import boxes, segments
+  corners = found.boxes
+  if small or max(image.shape) < SIDE:
+    image, corners = boxes.enlarged(image, corners, SIDE)
+  if found.picture:
+    ids, those = found.picture
+    return segments.draw_segments(image, resized(ids, image.shape[:2]), those, info.classes)
+  if found.masks is not None:
+    image = segments.colour_masks(image, resized(found.masks, image.shape[:2]), found.labels)
+  return boxes.draw_boxes(image, corners, found.labels, info.classes, found.scores)
+
+
+def segment_files(folder: str, names: Sequence[str]) -> list[str]:
+  """Returns the PNG of each image, in a folder that is made.
+
+  Raises:
+    UserError: a folder that cannot be, two images that would have the same file, or one that would be
+      overwritten itself.
+  """
+  files = {}
+  for name in names:
+    file = os.path.join(folder, os.path.splitext(os.path.basename(name))[0] + '.png')
+    if file in files:
+      raise errors.UserError(f'{files[file]} and {name} would both have their segments in {file}; give '
+                             'the images names of their own, or call once for each folder')
+    files[file] = name
+  images = set(map(os.path.realpath, names))
+  for file, name in files.items():
+    if os.path.realpath(file) in images:
+      raise errors.UserError(f'the segments of {name} would overwrite the image {file}; name another '
+                             'folder by --segments')
+  try:
+    os.makedirs(folder, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(f'cannot make the folder --segments={folder}: {error}') from None
+  return list(files)
+
+
+def write_segments(ids, file: str) -> None:
+  """Writes segment ids `[height, width]` as COCO's panoptic PNGs have them."""
+  from PIL import Image
+
+  from detr_jax.data.sources.segmentation import panoptic_pixels
+  from vit_jax.visual.page import save_figure
+  save_figure(Image.fromarray(panoptic_pixels(ids)), file)
+
+
+def predict(detector, names: Sequence[str], flags) -> tuple[list[dict], list]:
+  """Returns the records of images, and pictures of the first where --out; writes their segments."""
+  files = segment_files(flags.segments, names) if flags.segments else [None] * len(names)
+  threshold = detector.threshold if flags.threshold is None else flags.threshold
+  options = {} if flags.threshold is None else dict(sure=flags.threshold)
+  options['masks'] = detector.panoptic or detector.masks and bool(flags.out)
+  records, pictures = [], []
+  for name, file in zip(names, files):
+    example = detector.read(name)
+    found = detector.detect(example, threshold, flags.nms, **options)
+    records.append(record(name, found, detector.info))
+    if file:
+      write_segments(found.picture[0], file)
+    if flags.out and len(pictures) < DRAWN:
+      pictures.append(draw(example.content, found, detector.info, small=len(names) > 1))
+  return records, pictures
 
 
 def main() -> None:
@@ -89,14 +164,16 @@ def main() -> None:
   from vit_jax.inference import image_paths
   compilation.enable_cache()
   detector = inference.Detector.load(flags.checkpoint, flags.model)
+  if flags.segments and not detector.panoptic:
+    raise errors.UserError(f'--segments: {flags.checkpoint} gives no segments; take a panoptic model, '
+                           'such as a run of detr_r50_panoptic')
   names = image_paths(flags.paths)
-  threshold = detector.threshold if flags.threshold is None else flags.threshold
-  found = [detector.detect(detector.read(name), threshold, flags.nms) for name in names]
-  written = records(names, found, detector.info)
-  print(json.dumps(written, indent=1) if flags.json else table(written))
+  records, pictures = predict(detector, names, flags)
+  print(json.dumps(records, indent=1) if flags.json else table(records))
   if flags.out:
+    from detr_jax.visual import boxes
     from vit_jax.visual.page import save_figure
-    save_figure(draw(detector, names, found), flags.out)
+    save_figure(boxes.sheet(pictures, 3) if len(names) > 1 else pictures[0], flags.out)
     if names[DRAWN:]:
       print(f'{flags.out} shows the first {DRAWN} of {len(names)} images', file=sys.stderr)
 

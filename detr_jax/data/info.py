@@ -26,3 +26,8 @@ class DetectionInfo(Info):
   max_boxes: int = 0
   masks: bool = False
   panoptic: bool = False
+
+  @property
+  def things(self) -> tuple[bool, ...]:
+    """Of each class whether its objects are counted; of all, where the data does not tell."""
+    return self.is_thing or (True,) * self.num_classes

@@ -1,5 +1,7 @@
 """Masks: eight pixels in a byte, and the two ways in which PyTorch resizes them."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,12 @@ def bilinear(images: jax.Array, size: tuple[int, int]) -> jax.Array:
   """
   shape = (*images.shape[:-2], *size)
   return jax.image.resize(images.astype(jnp.float32), shape, 'linear', antialias=False)
+
+
+def resized(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+  """Returns `[..., h, w]` as `[..., *size]`, by the rule of `nearest`."""
+  rows, columns = (nearest(int(old), int(new)) for old, new in zip(values.shape[-2:], size))
+  return values[..., rows, :][..., columns]
 
 
 def nearest(old: int, new: int) -> np.ndarray:

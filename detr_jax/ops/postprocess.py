@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detr_jax.ops import boxes as box_ops
-from detr_jax.ops.masks import nearest
+from detr_jax.ops.masks import resized
 
 # Of the authors' PostProcessPanoptic: a query is kept above this probability, and a segment above
 # this many pixels.
@@ -118,15 +118,14 @@ def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]
     masks: float `[n, h, w]` logits over the canvas.
     canvas, size: see `enlarge`.
     original_size: (height, width) of the image as it was; decisions are brought to it by the rule
-      of `ops.masks.nearest`.
+      of `ops.masks.resized`.
     threshold: probability above which a pixel belongs to the object.
 
   Returns:
     bool `[n, *original_size]`.
   """
   inside = enlarge(masks, canvas, size) > np.log(threshold / (1 - threshold))
-  rows, columns = (nearest(int(old), int(new)) for old, new in zip(size, original_size))
-  return inside[:, rows][:, :, columns]
+  return resized(inside, original_size)
 
 
 def panoptic(logits: np.ndarray, masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],

@@ -148,9 +148,14 @@ class Detection:
     """Returns what `detect` does, with the mask logits of the detections and the sizes."""
     outputs = self.predict(params, model_state, batch)
     found = self._detections(outputs, batch)
-    canvas = jnp.broadcast_to(jnp.asarray(batch['image'].shape[1:3]), batch['size'].shape)
-    return {**found, 'canvas': canvas, 'size': batch['size'], 'original_size': batch['original_size'],
+    return {**found, **self._sizes(batch),
             'masks': jnp.take_along_axis(outputs.masks, found['queries'][..., None, None], axis=1)}
+
+  @staticmethod
+  def _sizes(batch) -> dict[str, jax.Array]:
+    """Returns `[batch, 2]` what brings masks on a canvas to their images."""
+    canvas = jnp.broadcast_to(jnp.asarray(batch['image'].shape[1:3]), batch['size'].shape)
+    return dict(canvas=canvas, size=batch['size'], original_size=batch['original_size'])
 
   @staticmethod
   def instance_masks(row) -> np.ndarray:

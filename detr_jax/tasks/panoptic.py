@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from detr_jax.data import sources
@@ -40,17 +39,19 @@ class Panoptic(Detection):
     return cls(**fields, open_test=split)
 
   def segment(self, params, model_state, batch) -> dict[str, jax.Array]:
-    """Returns what a picture is made of: logits and masks of the last layer, and the sizes."""
+    """Returns what a picture is made of, logits and masks of the last layer and the sizes; and what
+    `detect` does."""
     outputs = self.predict(params, model_state, batch)
-    canvas = jnp.broadcast_to(jnp.asarray(batch['image'].shape[1:3]), batch['size'].shape)
-    return dict(logits=outputs.logits[-1], masks=outputs.masks, canvas=canvas, size=batch['size'],
-                original_size=batch['original_size'])
+    return {**self._detections(outputs, batch), **self._sizes(batch), 'logits': outputs.logits[-1],
+            'masks': outputs.masks}
 
-  def picture(self, row) -> tuple[np.ndarray, list[dict]]:
-    """Returns segment ids `[height, width]` of the image as it was, and its segments."""
+  def picture(self, row, threshold: float = postprocess.PANOPTIC_THRESHOLD
+              ) -> tuple[np.ndarray, list[dict]]:
+    """Returns segment ids `[height, width]` of the image as it was, and its segments, of a row of
+    `segment`; see `ops.postprocess.panoptic`."""
     return postprocess.panoptic(row['logits'], row['masks'], row['canvas'], row['size'],
-                                row['original_size'], self.info.is_thing,
-                                classifier=self.model.classifier)
+                                row['original_size'], self.info.things, threshold,
+                                self.model.classifier)
 
   def evaluators(self):
     """Returns the evaluators of boxes and of segments."""

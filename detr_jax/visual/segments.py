@@ -37,6 +37,21 @@ def colour_segments(image: np.ndarray, ids: np.ndarray, segments: Sequence[dict]
   return out.clip(0, 255).astype(np.uint8)
 
 
+def colour_masks(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns the image in grey under objects in the colours of their classes, see `colour_segments`.
+
+  Args:
+    image: uint8 `[height, width, 1|3]`.
+    masks: bool `[n, height, width]`; where two overlap, the first is seen.
+    labels: `[n]`.
+  """
+  ids = np.zeros(image.shape[:2], np.int32)
+  for mask, label in zip(masks[::-1], labels[::-1]):
+    ids[mask] = label + 1
+  classes = range(labels.max(initial=-1) + 1)  # segment and colour n are of class n
+  return colour_segments(image, ids, [dict(id=label + 1) for label in classes])
+
+
 def draw_segments(image: np.ndarray, ids: np.ndarray, segments: Sequence[dict],
                   classes: Sequence[str]) -> Image:
   """Returns the image as `colour_segments` does, with the names of the segments."""

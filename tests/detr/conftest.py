@@ -1,5 +1,9 @@
 """A detector for tests: tiny, as its parameters start, saved as a run leaves it."""
 
+import json
+import os
+import shutil
+
 import jax
 import pytest
 
@@ -30,4 +34,20 @@ def untrained(tmp_path_factory) -> str:
   saved = checkpoint.Checkpoints(workdir)
   saved.save(1, dict(params=state.pop('params'), model_state=state))
   saved.close()
+  return workdir
+
+
+@pytest.fixture(scope='session')
+def panoptic(untrained, tmp_path_factory) -> str:
+  """Returns the workdir of the same detector, as a panoptic one: even digits are things."""
+  workdir = str(tmp_path_factory.mktemp('panoptic') / 'run')
+  shutil.copytree(untrained, workdir)
+  for name, change in (('config', lambda c: c['task'].update(name='detr_jax.tasks.panoptic.Panoptic')),
+                       ('info', lambda c: c.update(panoptic=True, is_thing=[True, False] * 5))):
+    path = os.path.join(workdir, f'{name}.json')
+    with open(path) as file:
+      content = json.load(file)
+    change(content)
+    with open(path, 'w') as file:
+      json.dump(content, file)
   return workdir

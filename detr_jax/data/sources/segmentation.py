@@ -53,6 +53,11 @@ def panoptic_ids(content: bytes, size: tuple[int, int], name: str) -> np.ndarray
   return pixels @ np.asarray([1, 256, 65536], np.int32)
 
 
+def panoptic_pixels(ids: np.ndarray) -> np.ndarray:
+  """Returns what `panoptic_ids` reads, uint8 `[height, width, 3]`: id = red + 256 green + 65536 blue."""
+  return (ids[..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8)
+
+
 def panoptic_masks(ids: np.ndarray, segments: Sequence[int], path: str) -> np.ndarray:
   """Returns bool `[n, height, width]` of segments; UserError names one that no pixel has."""
   out = ids[None] == np.asarray(segments, np.int32)[:, None, None]
