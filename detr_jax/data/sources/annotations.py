@@ -98,6 +98,8 @@ def load(path: str, keep_segmentations: bool = False) -> File:
   names = [image['file_name'] for image in pictures]
   found = _Annotations(entries, image_ids, names, sizes, categories, png is not None)
   problems = [*itertools.chain(*wrong.values()), *_duplicates(image_ids, 'images'), *found.problems()]
+  if keep_segmentations:
+    problems += found.unreadable_masks()
   bad = [p.annotation for p in problems if p.error and p.annotation >= 0]
   usable = np.ones(len(entries), bool)
   usable[bad] = False
@@ -251,6 +253,16 @@ class _Annotations:
       elif self.is_crowd[i] and not self._panoptic:
         yield Problem(f'{self._name(i)} is a crowd without a run-length mask: its box stands for it',
                       error=False, annotation=int(i))
+
+  def unreadable_masks(self) -> Iterator[Problem]:
+    """Yields segmentations that are neither run lengths nor polygons; none at all is no problem here."""
+    number = lambda n: type(n) in (int, float)
+    polygon = lambda p: isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(number, p))
+    for i, entry in enumerate(e.get('segmentation') for e in self._entries):
+      runs = isinstance(entry, dict) and isinstance(entry.get('counts'), (str, list))
+      if entry and not runs and not (isinstance(entry, list) and all(map(polygon, entry))):
+        yield Problem(f'{self._name(i)} has a segmentation that is neither run lengths nor polygons of '
+                      'three points [x, y, x, y, x, y] or more', annotation=i)
 
 
 def _box(value) -> Sequence[float]:

@@ -80,6 +80,8 @@ BAD = [
      r'images .*: 2 is not here and 32x24 there'),
     (rename, r"other categories than the things of .*: 7 is 'cow' here and 'dog' there"),
     (stuff, r"categories .*: 200 is 'sky' here and not there"),
+    (lambda c: c['annotations'][2].update(segmentation=[[4, 4, 9, 4]]),
+     r'annotation 2007 of image 2 .* is neither run lengths nor polygons'),
     (bare, r'annotation 2007 has no mask \(segmentation\)'),
     (lambda c: c['annotations'][0].update(category_id=3), r'has the category 3, which is not in'),
     (lambda c: c.pop('annotations'), r"it has no list 'annotations'")]
@@ -94,7 +96,7 @@ def test_what_does_not_fit_is_refused(folder, capsys, spoil, said):
   with pytest.raises(UserError, match=f'instances_val.json.*{said}'):
     sources.ground_truth(data(folder))
   with pytest.raises(UserError, match='error'):
-    check.main([str(folder), '--fast'])
+    check.main([str(folder)])
   assert 'error: ' in capsys.readouterr().out
 
 
