@@ -39,7 +39,7 @@ def test_every_command_of_a_document_runs(document, tmp_path):
   for name in ('quickstart', 'quickstart-detr'):  # a finished run is not run again, as for anyone
     if os.path.exists(os.path.join(ROOT, 'runs', name, 'results.json')):
       shutil.copytree(os.path.join(ROOT, 'runs', name), tmp_path / 'runs' / name)
-  # One device. README.md trains to an accuracy, compiled as for anyone; others compile much, as tests do.
+  # One device. README.md trains to an accuracy, as for anyone; others compile much, as tests do.
   flags = '' if document == 'README.md' else re.sub(r'\S*device_count=8', '', os.environ['XLA_FLAGS'])
   environment = {**os.environ, 'PYTHONPATH': ROOT, 'XLA_FLAGS': flags}
   for line in filter(lambda x: not is_setup(x), commands(document)):
