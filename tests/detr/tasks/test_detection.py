@@ -46,18 +46,19 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, tmp_path):
   assert_bit_equal(final_params(str(tmp_path)), final_params(whole[0]))
 
 
-def gradients(parts=1, **mesh):
-  """Returns (loss, gradients) of the first batch, on a mesh."""
+def gradients(params=None, parts=1, **mesh):
+  """Returns (parameters, loss, gradients) of the first batch, on a mesh; draws parameters if none are."""
   options = config(SMALL.replace(',denoising=2', ''))  # noise is drawn for the rows at hand
   mesh = sharding.make_mesh(**mesh)
   with jax.set_mesh(mesh):
     data, task = task_lib.build(options, mesh)
     _, batch = next(iter(data.train.after(0, 1)))
-    variables = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))
+    if params is None:
+      params = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))['params']
     batch = task.augment(batch, jax.random.key(1))
     found, sums, _ = jax.jit(lambda params, batch: step_lib.gradients(
-        task, params, {}, batch, jax.random.key(2), parts))(variables['params'], batch)
-    return jax.device_get((sums['loss'][0] / sums['loss'][1], found))
+        task, params, {}, batch, jax.random.key(2), parts))(params, batch)
+    return jax.device_get((params, sums['loss'][0] / sums['loss'][1], found))
 
 
 @pytest.fixture(scope='module')
@@ -68,10 +69,11 @@ def alone():
 @pytest.mark.parametrize('options', [dict(data=2, fsdp=2, model=2), dict(data=1, parts=4)],
                          ids=['eight devices', 'accumulated'])
 def test_loss_and_gradients_are_those_of_one_device(alone, options, assert_close):
-  loss, found = gradients(**options)
-  assert abs(loss - alone[0]) < 1e-4
-  scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(alone[1]))
-  assert_close(found, alone[1], atol=1e-5 * scale, rtol=1e-3)
+  params, want_loss, want = alone
+  _, loss, found = gradients(params, **options)
+  assert abs(loss - want_loss) < 1e-4
+  scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(want))
+  assert_close(found, want, atol=1e-5 * scale, rtol=1e-3)
 
 
 def test_a_frozen_norm_without_weights_is_refused():
