@@ -231,8 +231,7 @@ def test_what_is_not_own_says_why():
     described = (row.table, row.column) in {
         ('deit_distillation', 'label'), ('deit_distillation', 'teacher'), ('detr_table3', 'dAP'),
         ('detr_table3', 'dAP50'), ('detr_table4', 'dAP'), ('detr_table4', 'dAP50')}
-    assert (bool(row.configs) + row.quoted + bool(row.waits) == 1 or described
-            or row.published is None), row
+    assert bool(row.configs) + row.quoted == 1 or described or row.published is None, row
 
 
 @pytest.mark.parametrize('name', ['detr_table3', 'detr_table4'])
@@ -281,7 +280,7 @@ def test_a_run_is_told_once_and_its_first_stage_before_it(capsys, monkeypatch):
   assert [line.split('--workdir=')[1] for line in lines] == [
       'runs/detr_r50_dc5_panoptic_coco', 'runs/detr_r50_dc5_panoptic_coco_masks']
   assert 'init_from=resnet50.pth' in lines[0] and 'frozen=runs/detr_r50_dc5_panoptic_coco ' in lines[1]
-  assert '# DETR-DC5, backbone, PQ, SQ' in out and 'waits' not in out
+  assert '# DETR-DC5, backbone, PQ, SQ' in out
   out = run_cli(capsys, monkeypatch, 'detr_table4', '--row=class + l1')
   assert out.count('python') == 1 and '--workdir=runs/detr_r50_coco_no_giou' in out
 

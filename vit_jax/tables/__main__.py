@@ -27,7 +27,7 @@ def listing() -> list[str]:
   for t in tables.TABLES.values():
     printed = [r for r in t.rows if r.published is not None]
     counts = dict(runs=sum(r.runs for r in printed), facts=sum(bool(r.fact) for r in printed),
-                  quoted=sum(r.quoted for r in printed), waiting=sum(bool(r.waits) for r in printed))
+                  quoted=sum(r.quoted for r in printed))
     said = ', '.join(f'{n} {kind}' for kind, n in counts.items() if n)
     out.append(f'{t.name:18} {t.title} ({said})')
   return out
@@ -53,8 +53,6 @@ def status(row: tables.Row, found) -> str:
   """
   if row.quoted:
     return 'quoted'
-  if row.waits:
-    return f'waits for {row.waits}'
   if row.fact:
     return f'here {found:.4g}' if isinstance(found, float) else f'here {text(found)}'
   if not row.configs:

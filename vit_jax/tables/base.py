@@ -18,7 +18,6 @@ class Row:
     measure: of `results.json`; '' where nothing that a run measures compares.
     fact: what the config itself implies, a word of `plan.fact`; '' for none.
     quoted: whether the paper took the number from others.
-    waits: what this project lacks to run it.
   """
   table: str
   row: str
@@ -28,7 +27,6 @@ class Row:
   measure: str = 'test_accuracy'
   fact: str = ''
   quoted: bool = False
-  waits: str = ''
 
   @property
   def runs(self) -> bool:
