@@ -1,11 +1,13 @@
 """Convolutions by fewer products: what they compute, and when."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax import flops
+from vit_jax import flops, sharding
 from vit_jax.layers import winograd
 from vit_jax.layers.convolution import Conv
 
@@ -37,6 +39,19 @@ def test_the_same_as_the_definition(monkeypatch, size, large):
     x = jnp.tile(x, (8, 4, 4, 1))
     assert x.size > winograd.LARGE >= kernel.size * 4
   assert_same(jax.jit(winograd.by_tiles)(x, kernel), winograd.direct(x, kernel))
+
+
+@pytest.mark.parametrize('large', (0, winograd.LARGE), ids=('row by row', 'whole'))
+def test_each_device_convolves_its_own_images(monkeypatch, large):
+  monkeypatch.setattr(winograd, 'LARGE', large or 9 * 32 * 32 * 4)
+  x, kernel = arrays(8, 40, 44, 32, 32)
+  expected = winograd.direct(x, kernel)
+  images = jax.sharding.NamedSharding(sharding.make_mesh(data=8), jax.sharding.PartitionSpec('data'))
+  found = jax.jit(winograd.by_tiles)(jax.device_put(x, images), kernel)
+  assert found.sharding.is_equivalent_to(images, found.ndim)
+  program = jax.jit(winograd.by_tiles).lower(jax.device_put(x, images), kernel).compile().as_text()
+  assert not re.search('all-gather|all-reduce|all-to-all|collective-permute', program)
+  assert_same(found, expected)
 
 
 def test_gradient_is_that_of_the_definition():
