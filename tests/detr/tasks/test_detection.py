@@ -47,7 +47,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, tmp_path):
 
 
 def gradients(params=None, parts=1, **mesh):
-  """Returns (parameters, loss, gradients) of the first batch, on a mesh; draws parameters if none are."""
+  """Returns (parameters, loss, gradients) of the first batch, on a mesh; draws parameters if None."""
   options = config(SMALL.replace(',denoising=2', ''))  # noise is drawn for the rows at hand
   mesh = sharding.make_mesh(**mesh)
   with jax.set_mesh(mesh):
