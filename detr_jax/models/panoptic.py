@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from detr_jax.models.transformer import Pointwise
+from detr_jax.ops.masks import nearest
 from vit_jax.layers import winograd
 from vit_jax.layers.attention import HIDDEN
 from vit_jax.layers.convolution import Conv
@@ -102,7 +102,7 @@ class MaskHead(nn.Module):
     for i, finer in enumerate(maps):
       channels = x.shape[-1]
       finer = Pointwise(channels, HE, True, self.dtype, name=f'adapter{i + 1}')(finer)
-      x = clear(nearest(x, finer.shape[1:3]) + jnp.repeat(finer, queries, 0))
+      x = clear(resized(x, finer.shape[1:3]) + jnp.repeat(finer, queries, 0))
       x = norm(i + 3, self._conv(f'lay{i + 3}', channels // 2)(x))
     x = self._conv('out_lay', 1)(x)
     return x.astype(jnp.float32).reshape(batch, queries, *x.shape[1:3])
@@ -130,7 +130,7 @@ class SharedConv(nn.Module):
             + jnp.repeat(shared, own.shape[1], 0))
 
 
-def nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Returns `[batch, h, w, c]` at another size: entry i is that at floor(i * old / new), as torch's."""
-  rows, columns = (np.arange(new) * old // new for new, old in zip(size, x.shape[1:3], strict=True))
+def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Returns `[batch, h, w, c]` at another size, by the rule of `ops.masks.nearest`."""
+  rows, columns = (nearest(old, new) for old, new in zip(x.shape[1:3], size, strict=True))
   return x[:, rows][:, :, columns]

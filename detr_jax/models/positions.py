@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detr_jax.ops.masks import nearest
 from vit_jax.errors import UserError
 
 TURN = 2. * math.pi
@@ -18,15 +19,14 @@ TURN = 2. * math.pi
 def valid(size: jax.Array, grid: tuple[int, int], canvas: tuple[int, int]) -> jax.Array:
   """Returns which entries of a map belong to the image, bool `[batch, *grid]`.
 
-  An entry i stands for the pixel floor(i * canvas / grid), as torch's nearest interpolation of masks
-  has it (the authors' models/backbone.py).
+  An entry stands for the pixel that `ops.masks.nearest` shows, as in the authors' models/backbone.py.
 
   Args:
     size: int `[batch, 2]`, (height, width) of the image, which lies in the upper left corner.
     grid: (height, width) of the map.
     canvas: (height, width) of the padded image.
   """
-  rows, columns = (np.arange(n) * whole // n for n, whole in zip(grid, canvas, strict=True))
+  rows, columns = (nearest(whole, n) for n, whole in zip(grid, canvas, strict=True))
   return (rows[:, None] < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
 
 
