@@ -1,8 +1,13 @@
 """What a user can mend: one exception, one sentence, one place that prints it."""
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
+
+# What the system says where a file cannot grow: full disk, full quota, limit of a file's size.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -32,10 +37,15 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
 def exit_cleanly(program: str, main: Callable[[], None]) -> None:
   """Runs a command line: a UserError becomes one sentence on stderr and exit code 2.
 
+  So does a full disk. Names that the terminal's encoding lacks are printed with an escape.
+
   Args:
     program: the name that stands before the sentence.
     main: the command; returns None when all went well.
   """
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
   try:
     main()
   except UserError as error:
@@ -44,3 +54,10 @@ def exit_cleanly(program: str, main: Callable[[], None]) -> None:
   except BrokenPipeError:  # `... | head` closed the pipe: nobody is left to tell.
     sys.stderr.close()
     sys.exit(0)
+  except OSError as error:
+    if error.errno not in FULL:
+      raise
+    name = str(error.filename or 'the output').removesuffix('.part')
+    print(f'{program}: cannot write {name}: {os.strerror(error.errno)}; free some space, or write '
+          'elsewhere', file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,83 @@
+"""Files that appear whole or not at all, and text that is read whatever system wrote it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+
+from vit_jax.errors import FULL, UserError
+
+
+def read_text(path: str) -> str:
+  """Returns a text file: UTF-8, with or without a byte order mark; bytes that are none are kept.
+
+  Raises:
+    OSError: as `open`.
+  """
+  with open(path, encoding='utf-8-sig', errors='surrogateescape') as file:
+    return file.read()
+
+
+def read_json(path: str, remedy: str) -> object:
+  """Returns the content of a JSON file.
+
+  Args:
+    path: of the file.
+    remedy: ends the sentence for a damaged file: what the user can do.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: names a file that cannot be read, or is no JSON.
+  """
+  try:
+    return json.loads(read_text(path))
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise UserError(f'cannot read {path}: {error.strerror}') from None
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'{path} is damaged ({error}); {remedy}') from None
+
+
+@contextlib.contextmanager
+def replacing(path: str, mode: str = 'w') -> Iterator:
+  """Gives a file to write that takes the place of `path` when all of it is on disk.
+
+  Where the writing fails, whatever stood at `path` stays and nothing is left beside it.
+
+  Args:
+    path: of the file.
+    mode: 'w' for text in UTF-8 (names that UTF-8 cannot write stand with an escape), or 'wb'.
+  """
+  part = f'{path}.part'
+  text = {} if 'b' in mode else dict(encoding='utf-8', errors='backslashreplace', newline='')
+  try:
+    with open(part, mode, **text) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(part, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(part)
+    raise
+
+
+def write_json(path: str, content: object, indent: int | None = 1) -> None:
+  """Writes JSON that appears whole or not at all."""
+  text = json.dumps(content, indent=indent)  # at once: json.dump to a file takes many times as long
+  with replacing(path) as file:
+    file.write(text)
+
+
+def cannot_write(error: OSError, what: str = '') -> UserError:
+  """Returns the error for a file that could not be written: names it, the cause and the remedy.
+
+  Args:
+    error: of the system.
+    what: was written; '' for the name that the error carries.
+  """
+  remedy = 'free some space, or write elsewhere' if error.errno in FULL else 'write elsewhere'
+  name = what or error.filename or 'the output'
+  return UserError(f'cannot write {str(name).removesuffix(".part")}: '
+                   f'{error.strerror or error}; {remedy}')
