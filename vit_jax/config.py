@@ -86,7 +86,7 @@ def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> Con
   TFDS data set under `data_dir`. train, test: splits, such as train[:98%] or train[:800]+validation.
   mixture: dicts of source, train and weight, to train on instead. channels: 3, 1, or 0 for the source's
   own. features, classes, max_labels: what the records of shards hold, see `vit_jax.data.sources.shards`.
-  real: ImageNet-ReaL's real.json. repeats: of each example in a batch. crop, eval_crop: what the host
+  real: ImageNet-ReaL's real.json. repeats: of each example in an epoch. crop, eval_crop: what the host
   cuts, see `vit_jax.data.crops`; antialias: whether shrinking smooths; exact_resize: in training too.
   augment: what the device does, see `vit_jax.data.augment`. mean, std: of values in [0, 1]. on_error:
   'raise' or 'skip' images that cannot be read.

@@ -100,6 +100,45 @@ def test_repeats_put_each_example_so_often_into_a_batch(lengths):
   assert (np.bincount(batches.ravel(), minlength=60) == 3).all()  # 15 batches of 4 are an epoch
 
 
+@pytest.mark.parametrize('lengths', [[3072], [384] * 8])
+@pytest.mark.parametrize('batch', [1024, 512])
+def test_repeats_need_not_divide_the_batch(lengths, batch):
+  """DeiT: 3 in 1,024. An epoch of 3,072 examples takes 9,216 rows."""
+  steps = 9216 // batch
+  drawn, _ = stream([lengths], batch, 2 * steps, repeats=3)
+  for epoch in (drawn[:9216], drawn[9216:]):
+    assert (np.bincount([e for _, e in epoch], minlength=3072) == 3).all()
+
+
+@pytest.mark.parametrize('lanes', [1, 64, 256])
+def test_every_batch_of_a_mixture_holds_its_weights_nearly(lanes):
+  """The spread over batches is that of independent draws; a lane still holds its weights exactly."""
+  batch, rows = 4096, 4096 // lanes
+  orders = [Shuffled([500] * 256, 0, lanes, stream=k) for k in (0, 1)]
+  mixture = Mixture(orders, (.9, .1), seed=0, lanes=lanes)
+  count = [sum(mixture(lane, step * rows + row)[0] for lane in range(lanes) for row in range(rows))
+           for step in range(60)]
+  assert np.std(count) < 1.3 * np.sqrt(batch * .9 * .1)
+  of_lane = [mixture(lanes - 1, draw)[0] for draw in range(3 * BLOCK)]
+  assert np.reshape(of_lane, (3, BLOCK)).sum(axis=1).tolist() == [BLOCK // 10] * 3
+
+
+@pytest.mark.parametrize('lanes', [1, 8])
+def test_every_lane_of_a_mixture_reads_its_splits_in_order(lanes):
+  positions = [[], []]
+  orders = [positions[k].append for k in (0, 1)]
+  mixture = Mixture([lambda p: orders[0](p) or p, lambda p: orders[1](p) or p], (.7, .3), 3, lanes)
+  for draw in range(2 * BLOCK):
+    mixture(lanes - 1, draw)
+  for found in positions:
+    assert found == list(range(lanes - 1, lanes * len(found), lanes))
+
+
+def test_a_weight_that_would_never_be_drawn_is_told():
+  with pytest.raises(UserError, match='a split of weight 4e-05 would never be drawn; give it at least 0.0001'):
+    Mixture([Shuffled([3], 0)] * 2, (1 - 4e-5, 4e-5), 0, 1)
+
+
 @pytest.mark.parametrize('batch, shards, want', [
     (64, 8, 8), (64, 7, 4), (7, 3, 1), (4096, 1024, 256), (1, 5, 1), (96, 40, 32)])
 def test_lanes_divide_the_batch_and_leave_each_a_shard(batch, shards, want):

@@ -78,40 +78,55 @@ class Mixture:
   """Several splits drawn by weight; of one split, that split.
 
   In every block of `BLOCK` draws of a lane each split has its share, in a random order, so that how
-  often a split was drawn before any position is known without counting.
+  often a split was drawn before any position is known without counting. Each lane begins this order at
+  a place of its own: if all lanes drew the same split at the same moment, batches would be lumpy.
   """
 
   def __init__(self, orders: Sequence[Shuffled], weights: Sequence[float], seed: int, lanes: int):
     """Takes the splits and their weights.
 
     Raises:
-      UserError: when the weights do not add up to 1.
+      UserError: when the weights do not add up to 1, or one is too small to be drawn in a block.
     """
     if any(w <= 0. for w in weights) or abs(sum(weights) - 1.) > 1e-6:
       raise UserError(f'the weights of data.mixture must be positive and add up to 1; {list(weights)} '
                       f'add up to {sum(weights):g}')
     self._orders, self._seed, self._lanes = orders, seed, lanes
-    ends = np.round(np.cumsum(weights) * BLOCK).astype(int)
+    ends = np.floor(np.cumsum(weights) * BLOCK + .5).astype(int)
     self._counts = np.diff(ends, prepend=0)
+    if not self._counts.all():
+      raise UserError(f'data.mixture: a split of weight {min(weights):g} would never be drawn; give it at '
+                      f'least {1 / BLOCK:g}, or leave it out')
     self._block = functools.lru_cache(4)(self._block)
 
-  def _block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (split of each draw, how many draws of it in this block came before)."""
+  def _block(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the order of a block.
+
+    Returns:
+      (split of each draw `[BLOCK]`, how many draws of that split came before it `[BLOCK]`, how many draws
+      of each split came before the place at which each lane begins `[lanes, splits]`).
+    """
     splits = np.repeat(np.arange(len(self._counts)), self._counts)
     splits = np.random.default_rng((self._seed, MIXTURE, block)).permutation(splits)
-    before = np.empty_like(splits)
-    for k, count in enumerate(self._counts):
-      before[splits == k] = np.arange(count)
-    return splits, before
+    drawn = np.cumsum(splits[:, None] == np.arange(len(self._counts)), axis=0)  # up to each draw, with it
+    before = drawn[np.arange(BLOCK), splits] - 1
+    begins = np.concatenate([np.zeros_like(drawn[:1]), drawn])[self._begin(np.arange(self._lanes))]
+    return splits, before, begins
+
+  def _begin(self, lane):
+    """Returns where in a block's order a lane begins."""
+    return lane * BLOCK // self._lanes
 
   def __call__(self, lane: int, draw: int) -> tuple[int, int]:
     """Returns (split, example) of a draw of a lane."""
     if len(self._orders) == 1:
       return 0, self._orders[0](draw * self._lanes + lane)
     block, at = divmod(draw, BLOCK)
-    splits, before = self._block(block)
+    splits, before, begins = self._block(block)
+    at = (at + self._begin(lane)) % BLOCK  # behind the last draw of the order comes its first
     split = int(splits[at])
-    of_split = block * int(self._counts[split]) + int(before[at])
+    count = int(self._counts[split])
+    of_split = block * count + int(before[at] - begins[lane, split]) % count
     return split, self._orders[split](of_split * self._lanes + lane)
 
 

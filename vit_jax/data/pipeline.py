@@ -53,14 +53,16 @@ class Train:
       batches: of the splits.
       seed: of the order and the random crops.
       weights: of the splits.
-      repeats: how often each example stands in a batch, each time cropped and augmented anew (repeated
-        augmentation, arXiv:1901.09335).
+      repeats: how often each example comes in an epoch, in rows that follow each other, each time cropped
+        and augmented anew (repeated augmentation, arXiv:1901.09335). All of them stand in one batch where
+        `repeats` divides its size; else the last ones may stand in the next batch.
     """
     self._batches, self._seed, self._repeats = batches, seed, repeats
     self.reader = batches.reader
     splits = self.reader.splits
     shards = [len(split.lengths) for split in splits if len(split.lengths) > 1]
-    self.lanes = num_lanes(batches.batch_size // repeats, min(shards, default=1))
+    whole = repeats if batches.batch_size % repeats == 0 else 1
+    self.lanes = num_lanes(batches.batch_size // whole, min(shards, default=1))
     self._rows = batches.batch_size // self.lanes
     self._mixture = Mixture([Shuffled(split.lengths, seed, self.lanes, stream=k)
                              for k, split in enumerate(splits)], weights, seed, self.lanes)
@@ -126,8 +128,8 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   splits, weights = training_splits(config, source)
   test = with_real(source.split(config.test), config.real)
   check_splits(config, splits, test)
-  if config.repeats < 1 or config.batch_size % config.repeats:
-    raise UserError(f'data.repeats={config.repeats} must divide data.batch_size={config.batch_size}')
+  if config.repeats < 1:
+    raise UserError(f'data.repeats={config.repeats} must be at least 1')
   size = tuple(config.resolution)
   info = Info(source.name, source.classes, source.channels, size, sum(map(len, splits)), len(test),
               tuple(config.mean), tuple(config.std), dict(config.eval_crop), config.interpolation,
