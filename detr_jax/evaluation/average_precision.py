@@ -4,8 +4,10 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 
+from detr_jax.data.sources.base import say
 from detr_jax.evaluation import collecting
 from vit_jax.errors import UserError
 
@@ -71,13 +73,35 @@ class AveragePrecision:
   def _evaluated(self, total):
     """Returns the images that were seen, all detections, and {prefix: evaluation}."""
     if self._latest[0] is not total:
-      truth, images = self._ground_truth(), dict(collecting.join(list(total.items())))
-      found = [{'image_id': truth['images'][index]['id'], **detection}
-               for index in sorted(images) for detection in images[index]]
-      kinds = {'': 'bbox', 'mask_': 'segm'} if self._masks else {'': 'bbox'}
+      images = dict(collecting.join(list(total.items())))
+      truth, found = seen(self._ground_truth(), images)
+      kinds = {'': found}
+      if self._masks:  # without boxes, as the authors' code: a detection is as large as its mask
+        kinds['mask_'] = [{k: v for k, v in one.items() if k != 'bbox'} for one in found]
       self._latest = total, (images, found, {
-          prefix: evaluate(truth, found, kind, self._max_detections) for prefix, kind in kinds.items()})
+          prefix: evaluate(truth, those, 'segm' if prefix else 'bbox', self._max_detections)
+          for prefix, those in kinds.items()})
     return self._latest[1]
+
+
+def seen(truth: Mapping, images: Mapping[int, list[dict]]) -> tuple[dict, list[dict]]:
+  """Returns the truth of the images that were read, and all detections with `image_id`.
+
+  An image that could not be read counts on neither side. The first process tells how many there are.
+
+  Args:
+    truth: COCO's JSON of the split.
+    images: {index in the split: detections without `image_id`}.
+  """
+  ids = {index: truth['images'][index]['id'] for index in sorted(images)}
+  kept = set(ids.values())
+  lost = len(truth['images']) - len(ids)
+  if lost and jax.process_index() == 0:
+    say(f'{lost} of {len(truth["images"])} images of the evaluation split could not be read; neither '
+        'their objects nor any detections of them count')
+  found = [{'image_id': ids[index], **detection} for index in ids for detection in images[index]]
+  return {**truth, 'images': [one for one in truth['images'] if one['id'] in kept],
+          'annotations': [one for one in truth['annotations'] if one['image_id'] in kept]}, found
 
 
 def to_coco(row: Mapping[str, np.ndarray], category_ids: Sequence[int],
@@ -109,19 +133,18 @@ def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_d
 
   Args:
     truth: in COCO's format, crowds among them.
-    found: in COCO's results format.
+    found: in COCO's results format. How large a detection is, which decides where it counts among
+      small, medium and large ones, is what it tells as `area`; else, as `COCO.loadRes` has it, that of
+      its box, or of its mask where it has no box.
     kind: 'bbox' or 'segm'.
     max_detections: for each image and class.
   """
-  from pycocotools import mask as coding
   from pycocotools.cocoeval import COCOeval
-  area = {'bbox': lambda d: d['bbox'][2] * d['bbox'][3],
-          'segm': lambda d: float(coding.area(d['segmentation']))}[kind]
   # COCOeval takes a match with annotation 0 for none, so annotations are counted from 1. Where one has
   # no mask, as some crowds, its box stands for it.
   annotations = [{'segmentation': [_polygon(*a['bbox'])], **a, 'id': n}
                  for n, a in enumerate(truth['annotations'], 1)]
-  results = [{**d, 'id': n, 'iscrowd': 0, 'area': area(d)} for n, d in enumerate(found, 1)]
+  results = [{**d, 'id': n, 'iscrowd': 0, 'area': _area(d)} for n, d in enumerate(found, 1)]
   with contextlib.redirect_stdout(io.StringIO()):
     evaluation = COCOeval(_indexed(truth, annotations), _indexed(truth, results), kind)
     evaluation.params.maxDets = [1, 10, max_detections]
@@ -133,6 +156,15 @@ def evaluate(truth: Mapping, found: Sequence[Mapping], kind: str = 'bbox', max_d
 def has_masks(truth: Mapping) -> bool:
   """Tells whether there are masks in COCO's JSON; `evaluate` takes the box of an object without one."""
   return any(annotation.get('segmentation') for annotation in truth['annotations'])
+
+
+def _area(detection: Mapping) -> float:
+  if 'area' in detection:
+    return detection['area']
+  if detection.get('bbox'):
+    return detection['bbox'][2] * detection['bbox'][3]
+  from pycocotools import mask as coding
+  return float(coding.area(detection['segmentation']))
 
 
 def _polygon(left: float, top: float, width: float, height: float) -> list[float]:

@@ -4,7 +4,7 @@ Boxes are a few numbers and are made on the device. Masks of the size of a photo
 host, an image at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -90,24 +90,24 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
   return np.array(kept, int)
 
 
-def enlarge(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]) -> np.ndarray:
-  """Returns mask logits `[n, h, w]` of a padded canvas as they are over its valid part.
+def enlarge(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]) -> Iterator[np.ndarray]:
+  """Yields mask logits of a padded canvas as they are over its valid part, one at a time.
+
+  A hundred masks of a photograph at once would take hundreds of megabytes.
 
   Args:
     masks: float `[n, h, w]`.
     canvas: (height, width) of the padded image; the masks are enlarged to it bilinearly.
     size: (height, width) of the image on it.
 
-  Returns:
-    float32 `[n, *size]`.
+  Yields:
+    float32 `[*size]`, n times.
   """
   import cv2  # here: it starts threads
   height, width = (int(n) for n in size)
-  out = np.empty((len(masks), height, width), np.float32)
-  for mask, row in zip(np.asarray(masks, np.float32), out):
-    row[:] = cv2.resize(mask, (int(canvas[1]), int(canvas[0])),
-                        interpolation=cv2.INTER_LINEAR)[:height, :width]
-  return out
+  for mask in np.asarray(masks, np.float32):
+    yield cv2.resize(mask, (int(canvas[1]), int(canvas[0])),
+                     interpolation=cv2.INTER_LINEAR)[:height, :width]
 
 
 def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
@@ -124,8 +124,10 @@ def instance_masks(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int]
   Returns:
     bool `[n, *original_size]`.
   """
-  inside = enlarge(masks, canvas, size) > np.log(threshold / (1 - threshold))
-  return resized(inside, original_size)
+  out = np.empty((len(masks), *(int(n) for n in original_size)), bool)
+  for mask, inside in zip(enlarge(masks, canvas, size), out):
+    inside[:] = resized(mask, original_size) > np.log(threshold / (1 - threshold))
+  return out
 
 
 def panoptic(logits: np.ndarray, masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
@@ -152,29 +154,46 @@ def panoptic(logits: np.ndarray, masks: np.ndarray, canvas: Sequence[int], size:
   """
   labels, scores = (np.asarray(x) for x in best_class(jnp.asarray(logits), classifier, True))
   kept = np.flatnonzero((labels < len(is_thing)) & (scores > threshold))
-  masks = enlarge(np.asarray(masks)[kept], canvas, size)
+  masks = _seen(np.asarray(masks)[kept], canvas, size, original_size)
   same = np.arange(len(kept))  # the first mask of the same stuff class, or the mask itself
   for i, label in enumerate(labels[kept]):
     if not is_thing[label]:
       same[i] = np.flatnonzero(labels[kept] == label)[0]
   places = np.arange(len(kept))
-  ids, areas = _competition(masks, same, original_size)
+  ids, areas = _competition(masks, same)
   while (areas <= SMALLEST_SEGMENT).any():
     places = places[areas > SMALLEST_SEGMENT]
     # As the authors do: what was merged away is gone, and its pixels go to whoever comes next.
-    ids, areas = _competition(masks[places], np.arange(len(places)), original_size)
+    ids, areas = _competition(masks[places], np.arange(len(places)))
   segments = [dict(id=n + 1, label=int(labels[q]), score=float(scores[q]),
                    isthing=bool(is_thing[labels[q]]), area=int(area))
               for n, (q, area) in enumerate(zip(kept[places], areas))]
   return ids, segments
 
 
-def _competition(masks: np.ndarray, same: np.ndarray, original_size: Sequence[int]):
-  """Returns the winner of each pixel, from 1, and the pixels of each mask."""
+def _seen(masks: np.ndarray, canvas: Sequence[int], size: Sequence[int],
+          original_size: Sequence[int]) -> np.ndarray:
+  """Returns float32 `[n, *original_size]`: what Pillow's nearest filter shows of the masks."""
   from PIL import Image
+
+  def shown(old, new):
+    pixels = Image.fromarray(np.arange(int(old), dtype=np.int32)[None])
+    return np.asarray(pixels.resize((int(new), 1), Image.Resampling.NEAREST))[0]
+
+  rows, columns = (shown(old, new) for old, new in zip(size, original_size))
+  out = np.empty((len(masks), len(rows), len(columns)), np.float32)
+  for mask, seen in zip(enlarge(masks, canvas, size), out):
+    seen[:] = mask[rows][:, columns]
+  return out
+
+
+def _competition(masks: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the winner of each pixel, from 1, and the pixels of each mask."""
   if not len(masks):
-    return np.zeros(tuple(original_size), np.int32), np.zeros(0, np.int64)
-  winner = same[masks.argmax(axis=0)].astype(np.int32)
-  height, width = (int(n) for n in original_size)
-  winner = np.asarray(Image.fromarray(winner).resize((width, height), Image.Resampling.NEAREST))
+    return np.zeros(masks.shape[1:], np.int32), np.zeros(0, np.int64)
+  best, winner = masks[0].copy(), np.full(masks.shape[1:], same[0], np.int32)
+  for mask, number in zip(masks[1:], same[1:]):  # a third of the time of `masks.argmax(axis=0)`
+    more = mask > best
+    np.maximum(best, mask, out=best)
+    np.copyto(winner, np.int32(number), where=more)
   return winner + 1, np.bincount(winner.ravel(), minlength=len(masks))

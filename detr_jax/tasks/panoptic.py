@@ -20,8 +20,10 @@ class Panoptic(Detection):
 
   Attributes:
     open_test: returns the test split, whose pictures are the truth.
+    on_error: 'raise', or 'skip' pictures that cannot be read.
   """
   open_test: Callable | None = None
+  on_error: str = 'raise'
 
   best = 'test/pq'
 
@@ -36,7 +38,7 @@ class Panoptic(Detection):
       raise UserError(f'the data {info.source} is not read as panoptic; set data.panoptic=true')
     split = functools.cache(lambda: sources.open_source(config.data).split(config.data.test))
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    return cls(**fields, open_test=split)
+    return cls(**fields, open_test=split, on_error=config.data.on_error)
 
   def segment(self, params, model_state, batch) -> dict[str, jax.Array]:
     """Returns what a picture is made of, logits and masks of the last layer and the sizes; and what
@@ -53,9 +55,18 @@ class Panoptic(Detection):
                                 row['original_size'], self.info.things, threshold,
                                 self.model.classifier)
 
+  def _truth(self, index: int):
+    """Returns segment ids and `segments_info` of a test image; None where they are to be skipped."""
+    try:
+      return self.open_test().panoptic(index)
+    except UserError as error:
+      if self.on_error == 'raise':
+        raise
+      sources.say(f'skipped in panoptic quality: {error}')
+      return None
+
   def evaluators(self):
     """Returns the evaluators of boxes and of segments."""
-    truth = lambda index: self.open_test().panoptic(index)
     info = self.info
-    return [*super().evaluators(), PanopticQuality(self.segment, self.picture, truth, info.classes,
-                                                   info.category_ids, info.is_thing)]
+    return [*super().evaluators(), PanopticQuality(self.segment, self.picture, self._truth, info.classes,
+                                                   info.category_ids, info.things)]

@@ -23,7 +23,7 @@ def over_image(rows: np.ndarray, grid: Sequence[int], canvas: Sequence[int], siz
     float32 `[n, *size]`, each map divided by its maximum.
   """
   maps = np.asarray(rows, np.float32).reshape(-1, *grid)
-  maps = enlarge(maps, canvas, size)
+  maps = np.stack(list(enlarge(maps, canvas, size)))
   return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-20)
 
 

@@ -114,6 +114,54 @@ def test_every_image_counts_once(evaluated, truth, devices):
   assert sorted(map(key, found)) == sorted(map(key, truth['annotations']))
 
 
+@pytest.mark.parametrize('lost', [(1, 4), (0, 1, 2, 3, 4)])
+def test_images_that_were_not_read_count_on_neither_side(truth, lost, capsys):
+  evaluator = ap.AveragePrecision(None, lambda: truth, (7, 90))
+  total = {index: ap.to_coco(row, (7, 90)) for index, row in perfect(truth).items() if index not in lost}
+  measures = evaluator.finish(total)
+  assert measures['examples'] == 5 - len(lost)
+  assert first(measures) == (CLEAN if measures['examples'] else dict(ap=-1., ap50=-1., ap75=-1.))
+  assert f'{len(lost)} of 5 images of the evaluation split could not be read' in capsys.readouterr().err
+  assert [row['objects'] for row in evaluator.tables(total)['per_class']] == 2 * [3 * (5 - len(lost))]
+
+
+def test_the_area_of_a_detection_is_what_stock_pycocotools_takes(truth):
+  """A results file as `COCO.loadRes` reads it: an own area, else that of the box, else of the mask."""
+  from pycocotools import mask as coding
+  from pycocotools.coco import COCO
+  from pycocotools.cocoeval import COCOeval
+  inside = np.zeros((2, 1000, 1000), np.uint8)
+  inside[0, 10:110, 10:25] = inside[0, 95:110, 10:110] = 1  # a large box, a medium mask
+  inside[1, 300:340, 300:340] = 1
+  coded = [{**c, 'counts': c['counts'].decode()} for c in map(coding.encode, map(np.asfortranarray, inside))]
+  box = lambda c: coding.toBbox(c).tolist()
+  truth = dict(images=truth['images'][:1], categories=CATEGORIES, annotations=[
+      dict(id=1, image_id=100, category_id=7, iscrowd=0, bbox=box(coded[1]), segmentation=coded[1],
+           area=1600.)])
+  both = [dict(image_id=100, category_id=7, score=score, bbox=box(c), segmentation=c)
+          for score, c in zip((.9, .8), coded)]
+  bare = [{k: v for k, v in one.items() if k != 'bbox'} for one in both]
+
+  def stock(found):
+    one, other = COCO(), COCO()
+    one.dataset = truth
+    one.createIndex()
+    other = one.loadRes([dict(d) for d in found])
+    evaluation = COCOeval(one, other, 'segm')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return ap.summarize(evaluation)
+
+  medium = {}
+  for name, found in dict(both=both, bare=bare).items():
+    measures = ap.summarize(ap.evaluate(truth, found, 'segm'))
+    assert measures == pytest.approx(stock(found))
+    medium[name] = measures['ap_medium']
+  assert medium['bare'] == pytest.approx(.5) and medium['both'] == pytest.approx(1.)
+  own = [dict(one, area=10.) for one in bare]
+  assert ap.summarize(ap.evaluate(truth, own, 'segm'))['ap_medium'] == pytest.approx(1.)
+
+
 def test_masks_are_measured_beside_boxes():
   y, x = np.mgrid[:40, :60]
   disks = [np.hypot(y - row, x - column) < 9 for row, column in ((12, 12), (20, 40))]

@@ -63,6 +63,48 @@ def test_closed_forms():
   assert 'pq_stuff' not in pq.summarize(pq.count(*truth, *truth, 2), [True, True])
 
 
+def counts_by_definition(ids, segments, true_ids, true_segments, num_classes):
+  """The paper's definition, a segment at a time, on masks."""
+  counts, hits = np.zeros((num_classes, 4)), set()
+  void = true_ids == pq.VOID
+  for t in true_segments:
+    inside, found = true_ids == t['id'], False
+    for p in segments if not t.get('iscrowd') else ():
+      ours = ids == p['id']
+      both, union = (inside & ours).sum(), (inside | (ours & ~void)).sum()
+      if p['label'] == t['label'] and both and both / union > .5:
+        counts[t['label'], [pq.IOU, pq.MATCHED]] += both / union, 1
+        hits.add(p['id'])
+        found = True
+    counts[t['label'], pq.MISSED] += not found and not t.get('iscrowd')
+  for p in segments:
+    ours = ids == p['id']
+    if p['id'] not in hits and ours.any():
+      crowd = [true_ids == t['id'] for t in true_segments if t.get('iscrowd') and t['label'] == p['label']]
+      excused = np.any([void, *crowd], axis=0)
+      counts[p['label'], pq.SURPLUS] += (ours & excused).sum() / ours.sum() <= .5
+  return counts
+
+
+@pytest.mark.parametrize('largest', [9, 2 ** 24])
+def test_counts_are_those_of_the_definition(largest):
+  rng = np.random.default_rng(largest)
+  for _ in range(20):
+    def picture():
+      names = rng.choice(largest, 7, replace=False) + 1
+      ids = np.kron(rng.choice(np.append(names, pq.VOID), (6, 8)), np.ones((5, 5))).astype(np.int32)
+      ids[rng.random(ids.shape) < .1] = rng.choice(names)
+      crowds = rng.permutation(3)  # one crowd of a class, as the data has it
+      return ids, [dict(id=int(n), label=int(crowds[i] if i < 2 else rng.integers(3)), iscrowd=int(i < 2))
+                   for i, n in enumerate(names)]
+    truth, found = picture(), picture()
+    shared = rng.random((6, 8)) < .6
+    near = np.where(np.kron(shared, np.ones((5, 5), bool)), truth[0], found[0])
+    labels = {s['id']: s['label'] for s in found[1]} | {s['id']: s['label'] for s in truth[1]}
+    ours = [dict(id=n, label=label) for n, label in labels.items()]
+    np.testing.assert_allclose(pq.count(near, ours, *truth, 3), counts_by_definition(near, ours, *truth, 3))
+
+
 @pytest.mark.parametrize('devices', [1, 8])
 def test_every_image_counts_once(devices):
   truth = [halves(0, 1), halves(1, 0), halves(0, 0)]
@@ -86,3 +128,14 @@ def test_every_image_counts_once(devices):
   rows = evaluator.tables(total)['panoptic_per_class']
   assert [row['class'] for row in rows] == ['a', 'b']
   assert [row['matched'] for row in rows] == want[:, pq.MATCHED].tolist() == [2, 1]
+
+
+def test_damaged_truth_counts_on_neither_side_and_nothing_is_no_table():
+  truth = {0: halves(0, 1), 1: None}
+  evaluator = pq.PanopticQuality(
+      None, lambda row: halves(0, 1), lambda index: truth[index] and (truth[index][0], [
+          dict(id=s['id'], category_id=s['label']) for s in truth[index][1]]), 'ab', (0, 1), (True, True))
+  rows = {key: jax.numpy.asarray(value) for key, value in dict(index=[0, 1], mask=[1., 1.]).items()}
+  total = evaluator.update(None, rows)
+  assert evaluator.finish(total)['pq'] == 1. and set(total) == {0}
+  assert evaluator.tables({}) == {} and np.isnan(evaluator.finish({})['pq'])

@@ -72,6 +72,31 @@ def test_masks_do_not_depend_on_the_padding():
     assert one[1] == other[1]
 
 
+def test_masks_one_at_a_time_are_the_masks_of_the_definition(rng):
+  import cv2
+  from PIL import Image
+  canvas, size, original = (96, 128), (90, 101), (61, 77)
+  masks = 3. * rng.normal(size=(9, 24, 32)).astype(np.float32)
+  whole = np.stack([cv2.resize(mask, canvas[::-1])[:size[0], :size[1]] for mask in masks])
+  rows, columns = ((np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))).astype(int)
+                   for old, new in zip(size, original))
+  for threshold in (.5, .8):
+    np.testing.assert_array_equal(
+        postprocess.instance_masks(masks, canvas, size, original, threshold),
+        (whole > np.log(threshold / (1 - threshold)))[:, rows][:, :, columns])
+  assert postprocess.instance_masks(masks[:0], canvas, size, original).shape == (0, *original)
+  labels, is_thing = [0, 1, 2, 1, 0, 1, 2, 0, 1], [True, False, True]
+  ids, segments = postprocess.panoptic(sure(labels, 3), masks, canvas, size, original, is_thing)
+  first = np.array([i if is_thing[n] else labels.index(n) for i, n in enumerate(labels)])
+  winner = Image.fromarray(first[whole.argmax(0)].astype(np.int32)).resize(original[::-1], 0)
+  # Stuff is merged, so that others of its class are empty, and all that is left competes once more.
+  left = np.flatnonzero(np.bincount(np.asarray(winner).ravel(), minlength=9) > 4)
+  winner = Image.fromarray(whole[left].argmax(0).astype(np.int32)).resize(original[::-1], 0)
+  np.testing.assert_array_equal(ids, np.asarray(winner) + 1)
+  assert [s['label'] for s in segments] == [labels[i] for i in left]
+  assert [s['area'] for s in segments] == np.bincount(ids.ravel())[1:].tolist()
+
+
 def test_a_panoptic_picture_joins_stuff_and_drops_what_is_small():
   canvas = (64, 64)
   masks = disks(canvas, [(10, 10), (50, 50), (32, 32), (200, 200)])
