@@ -8,12 +8,12 @@ images (as figures 3 and 6 of the DETR paper), where the boxes of each query lie
 panoptic pictures of a model with masks.
 """
 
-import argparse
 import os
 
 import numpy as np
 
 from vit_jax import errors
+from vit_jax.flags import Parser, number
 
 LOOKED = 4  # images whose attention is drawn
 OBJECTS = 4  # detections, or points, of each
@@ -21,14 +21,13 @@ SIDE = 300  # pixels of an image on a sheet
 SURVEYED = 300  # images of the test split whose boxes are gathered
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m detr_jax.explore', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m detr_jax.explore', description=__doc__)
   flags.add_argument('checkpoint', help='workdir of a run, or a checkpoint in it')
   flags.add_argument('paths', nargs='*', metavar='IMAGE', help='image files and folders to look at; '
                      'default: of the test split')
-  flags.add_argument('--count', type=int, default=12, help='images to look at (default 12)')
+  flags.add_argument('--count', type=number(1), default=12, help='images to look at (default 12)')
   flags.add_argument('--out', metavar='FILE', help='default: explore.html in the workdir')
   return flags
 
@@ -185,8 +184,6 @@ def queries(detector, split) -> list:
 def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
-  if flags.count < 1:
-    raise errors.UserError(f'--count={flags.count} must be at least 1')
   from vit_jax import compilation
   compilation.enable_cache()
   print(explore(flags.checkpoint, flags.paths, flags.count, flags.out))

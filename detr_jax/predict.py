@@ -12,29 +12,29 @@ COCO's panoptic PNGs do: id = red + 256 green + 65536 blue, 0 for none. Of a mod
 panoptic, --out draws the masks of the objects.
 """
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
 
 from vit_jax import errors
+from vit_jax.flags import Parser, number
 
 DRAWN = 24  # images that a picture shows at most
 SIDE = 480  # pixels of each where there are several, and of one that is smaller
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m detr_jax.predict', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m detr_jax.predict', description=__doc__)
   flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, a published file, '
                      'or a name that `python -m detr_jax.pretrained` lists')
   flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
   flags.add_argument('--model', help='name of the model that a published file belongs to')
-  flags.add_argument('--threshold', type=float, help='least score (default .5, .3 of a model that was '
-                     'trained with the focal loss, and .85 of segments)')
-  flags.add_argument('--nms', type=float, default=1., metavar='IOU',
+  flags.add_argument('--threshold', type=number(0, 1, float), metavar='SCORE',
+                     help='least score (default .5, .3 of a model that was trained with the focal loss, '
+                     'and .85 of segments)')
+  flags.add_argument('--nms', type=number(0, 1, float), default=1., metavar='IOU',
                      help='of two boxes of a class that overlap more, drop the weaker (default: none)')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
   flags.add_argument('--out', metavar='FILE', help='draw the images with their boxes, masks or segments')
@@ -156,9 +156,6 @@ def predict(detector, names: Sequence[str], flags) -> tuple[list[dict], list]:
 def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
-  for name, value in (('threshold', flags.threshold), ('nms', flags.nms)):
-    if value is not None and not 0. <= value <= 1.:
-      raise errors.UserError(f'--{name}={value:g} must be between 0 and 1')
   from detr_jax import inference
   from vit_jax import compilation
   from vit_jax.inference import image_paths

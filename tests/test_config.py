@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.conftest import ROOT
-from vit_jax import config
+from vit_jax import config, files
 from vit_jax.errors import UserError
 
 CONFIGS = sorted(glob.glob(os.path.join(ROOT, 'configs', '*.py')))
@@ -47,6 +47,23 @@ def test_arguments_are_read_together():
 def test_an_unknown_argument_names_the_nearest():
   with pytest.raises(UserError, match="unknown config argument 'modle'; did you mean 'model'"):
     config.arguments('modle=vit_b16', **DEFAULTS)
+
+
+def test_a_comma_in_a_value_is_told_how_it_is_written():
+  with pytest.raises(UserError, match="'b'.*; a comma ends an argument.*--config.data.source='a,b'"):
+    config.arguments('model=a,b,smoke', **DEFAULTS)
+  with pytest.raises(UserError) as caught:
+    config.arguments('steps=3,b', **DEFAULTS)
+  assert 'comma' not in str(caught.value)
+
+
+@pytest.mark.parametrize('folder', ['2021:05', 'a, b', 'a=b', 'C:', 'x.py:y'])
+def test_a_config_lies_in_a_folder_of_any_name(folder, tmp_path):
+  (tmp_path / folder).mkdir()
+  path = tmp_path / folder / 'a.py'
+  path.write_text(files.read_text(os.path.join(ROOT, 'configs', 'vit_pretrain.py')))
+  assert config.load(f'{path}:dataset=2021:05/x').data.source == '2021:05/x'
+  assert config.load(str(path), {'data.source': 'a, b'}).data.source == 'a, b'
 
 
 @pytest.mark.parametrize('arg, remedy', [

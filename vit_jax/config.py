@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from vit_jax import files
 from vit_jax.errors import UserError, nearest, unknown
 
 
@@ -28,12 +29,14 @@ def arguments(arg: str | None, **defaults) -> ConfigDict:
   Raises:
     UserError: for an unknown argument or a value of the wrong type.
   """
-  values = dict(defaults)
+  values, before = dict(defaults), ''
   for item in filter(None, (arg or '').split(',')):
     name, equals, text = item.partition('=')
     if name not in defaults:
-      raise unknown('config argument', name, defaults)
-    values[name] = _parse(name, text if equals else 'true', defaults[name])
+      comma = ("; a comma ends an argument: set a value that holds one by its leaf, such as "
+               "--config.data.source='a,b'") if isinstance(defaults.get(before), str) else ''
+      raise UserError(f'{unknown("config argument", name, defaults)}{comma}')
+    values[name], before = _parse(name, text if equals else 'true', defaults[name]), name
   return ConfigDict(values)
 
 
@@ -45,7 +48,7 @@ def _parse(name: str, text: str, default):
     if isinstance(default, tuple):
       sizes = tuple(int(s) for s in text.split('x'))
       return {1: sizes * 2, 2: sizes}[len(sizes)]
-    return type(default)(text)
+    return files.home(text) if isinstance(default, str) else type(default)(text)
   except (KeyError, ValueError):
     kind = {bool: 'true or false', tuple: 'a size such as 384 or 224x384',
             int: 'a whole number', float: 'a number'}[type(default)]
@@ -110,7 +113,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     UserError: for a missing file, a file without `get_config`, an unknown argument or key, or a
       value of the wrong type.
   """
-  path, _, arg = spec.partition(':')
+  path, arg = _split(spec)
   if not os.path.isfile(path):
     folder = os.path.dirname(path) or '.'
     files = [os.path.join(folder, f) if os.path.dirname(path) else f for f in
@@ -126,11 +129,29 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     config = module['get_config'](arg or None)
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  expand(config)
   if 'stages' in config and set(config) != {'stages', 'explore'}:
     raise UserError(f'a config of stages holds stages and explore alone, not {list(config)}')
   for stage in stages(config):
     check(stage)
   return config.lock()
+
+
+def _split(spec: str) -> tuple[str, str]:
+  """Returns (path, arguments) of `FILE[:arguments]`; the path may hold colons."""
+  spec = files.home(spec)
+  ends = [found.start() for found in re.finditer(':|$', spec)]
+  end = next((end for end in ends if os.path.isfile(spec[:end])), ends[0])
+  return spec[:end], spec[end + 1:]
+
+
+def expand(node) -> None:
+  """Writes the home directory for `~` in every text of a config, in place."""
+  for key, value in list(node.items() if isinstance(node, ConfigDict | dict) else enumerate(node)):
+    if isinstance(value, ConfigDict | dict | list):
+      expand(value)
+    elif isinstance(value, str):
+      node[key] = files.home(value)
 
 
 def check(config: ConfigDict) -> None:

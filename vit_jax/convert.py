@@ -8,11 +8,11 @@ npz: as the model's family was published (vision_transformer's names for a ViT; 
 those have no name for). timm, deit, torchvision, huggingface: state dicts as safetensors.
 """
 
-import argparse
 import importlib
 import os
 
 from vit_jax import errors
+from vit_jax.flags import Parser
 
 
 def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'npz') -> None:
@@ -23,8 +23,7 @@ def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'n
     description: of its formats.
     default: the format that is written.
   """
-  flags = argparse.ArgumentParser(prog=f'python -m {package}.convert', description=description,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog=f'python -m {package}.convert', description=description)
   flags.add_argument('source', help='workdir of a run, a checkpoint in it, or a published file')
   flags.add_argument('target', help='the file to write')
   flags.add_argument('--to', default=default, help=f'one of the formats above (default {default})')

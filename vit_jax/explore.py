@@ -7,22 +7,22 @@ Curves, the filters of the patch embedding, position embeddings before and after
 attention distance and rollout (as figures 6 and 7 of the ViT paper), confusions and mistakes.
 """
 
-import argparse
 import os
 
 import numpy as np
 
 from vit_jax import errors
+from vit_jax.flags import Parser, number
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.explore', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m vit_jax.explore', description=__doc__)
   flags.add_argument('checkpoint', help='workdir of a run, or a checkpoint in it')
   flags.add_argument('paths', nargs='*', metavar='IMAGE', help='image files and folders to look at; '
                      'default: of the test split')
-  flags.add_argument('--count', type=int, default=16, help='images to look at, at most 32 (default 16)')
+  flags.add_argument('--count', type=number(1), default=16,
+                     help='images to look at, at most 32 (default 16)')
   flags.add_argument('--out', metavar='FILE', help='default: explore.html in the workdir')
   return flags
 
@@ -202,8 +202,6 @@ def mistakes(classifier, split) -> list:
 def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
-  if flags.count < 1:
-    raise errors.UserError(f'--count={flags.count} must be at least 1')
   from vit_jax import compilation
   compilation.enable_cache()
   print(explore(flags.checkpoint, flags.paths, flags.count, flags.out))

@@ -7,23 +7,22 @@ Each number is the accuracy over the test split after learning from 1, 5, 10 and
 class, the mean of three draws. The classes need not be those the model was trained on.
 """
 
-import argparse
 import json
 
 from vit_jax import errors
+from vit_jax.flags import Parser, number
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.fewshot', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m vit_jax.fewshot', description=__doc__)
   flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, or an .npz file')
   flags.add_argument('source', help='data set to score on, as data.source in a config')
   flags.add_argument('--train', default='train', help='split to draw examples from (default train)')
   flags.add_argument('--test', default='test', help='split to score (default test)')
   flags.add_argument('--data_dir', default='', help='where TFDS keeps its data')
   flags.add_argument('--model', help='name of the model that an .npz file belongs to')
-  flags.add_argument('--batch_size', type=int, default=64, help='default 64')
+  flags.add_argument('--batch_size', type=number(1), default=64, help='default 64')
   flags.add_argument('--json', action='store_true', help='print JSON instead of lines')
   return flags
 

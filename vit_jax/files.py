@@ -3,9 +3,18 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 
 from vit_jax.errors import FULL, UserError
+
+
+def home(text: str) -> str:
+  """Returns the text with the home directory for `~`, where a path or another part of a word begins.
+
+  No shell expands it in `--workdir=~/x`, `--config=FILE:dataset=~/x` or `~/x.json:~/images`.
+  """
+  return re.sub(r'(^|[=:,+])~(?=$|[/:,+])', lambda found: found[1] + os.path.expanduser('~'), text)
 
 
 def read_text(path: str) -> str:

@@ -1,6 +1,44 @@
 """What command lines share."""
 
-from vit_jax import errors
+import argparse
+import re
+import sys
+from collections.abc import Callable
+
+from vit_jax import errors, files
+
+
+class Parser(argparse.ArgumentParser):
+  """Flags of a command: mistakes are `UserError`s; `~` is the home directory in every word."""
+
+  def __init__(self, **options):
+    super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+  def parse_known_args(self, args=None, namespace=None):
+    """Returns (flags, unknown words), of `sys.argv` where `args` is None."""
+    words = sys.argv[1:] if args is None else args
+    return super().parse_known_args([files.home(word) for word in words], namespace)
+
+  def error(self, message: str) -> None:
+    """Raises UserError."""
+    message = re.sub(r'^argument (\S+): =', r'\1=', message)
+    raise errors.UserError(f'{message}; --help lists the flags')
+
+
+def number(low: float, high: float = float('inf'), kind: type = int) -> Callable[[str], int | float]:
+  """Returns the type of a flag that takes a number from `low` to `high`."""
+  def parse(text: str):
+    try:
+      value = kind(text)
+    except ValueError:
+      value = float('nan')
+    if not low <= value <= high:
+      what = 'a whole number' if kind is int else 'a number'
+      upper = '' if high == float('inf') else f' and at most {high:g}'
+      raise argparse.ArgumentTypeError(f'={text} must be {what}, at least {low:g}{upper}')
+    return value
+
+  return parse
 
 
 def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -9,7 +9,6 @@ The same command again resumes. This module is the only place for flags, jax.con
 several processes.
 """
 
-import argparse
 import importlib
 import os
 import sys
@@ -18,11 +17,10 @@ import time
 from vit_jax import errors, flags as flags_lib
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags_lib.Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(
-      prog='python -m vit_jax.main', description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  flags = flags_lib.Parser(
+      prog='python -m vit_jax.main', description=__doc__, allow_abbrev=False)
   flags.add_argument('--config', metavar='FILE[:ARG=VALUE,...]',
                      help='config file and its arguments; default: the one saved in the workdir')
   flags.add_argument('--config.KEY=VALUE', dest='_', action='store_const', const=None,
@@ -33,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('--distributed', default='auto', metavar='auto|off|HOST:PORT,COUNT,INDEX',
                      help='how several processes find each other; auto: as SLURM, MPI or the TPU pod '
                           'say (default), off: one process')
-  flags.add_argument('--cpu_devices', type=int, default=0, metavar='N',
+  flags.add_argument('--cpu_devices', type=flags_lib.number(0), default=0, metavar='N',
                      help='run on N forced CPU devices, to try a mesh without hardware')
   return flags
 

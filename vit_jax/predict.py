@@ -6,26 +6,25 @@
     python -m vit_jax.predict vit_b16.augreg_imagenet21k_imagenet1k_384 photo.jpg
 """
 
-import argparse
 import json
 import sys
 
 import numpy as np
 
 from vit_jax import errors
+from vit_jax.flags import Parser, number
 
 DRAWN = 60  # images that a picture shows at most
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.predict', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m vit_jax.predict', description=__doc__)
   flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, a published file, '
                      'or a name that `python -m vit_jax.pretrained` lists')
   flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
   flags.add_argument('--model', help='name of the model that a published file belongs to')
-  flags.add_argument('--top', type=int, default=5, help='classes to show (default 5)')
+  flags.add_argument('--top', type=number(1), default=5, help='classes to show (default 5)')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
   flags.add_argument('--out', metavar='FILE', help='draw the images with their predictions')
   return flags
@@ -51,8 +50,6 @@ def table(found: list[dict]) -> str:
 def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
-  if flags.top < 1:
-    raise errors.UserError(f'--top={flags.top} must be at least 1')
   from vit_jax import compilation, inference
   compilation.enable_cache()
   classifier = inference.Classifier.load(flags.checkpoint, flags.model)

@@ -9,27 +9,25 @@ canvas, with their boxes (and masks), then test images as they are evaluated, wi
 annotations. `python -m detr_jax.data.check FOLDER` looks at every image and lists all problems.
 """
 
-import argparse
 import time
 
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.flags import split_overrides
+from vit_jax.flags import Parser, number, split_overrides
 
 SIDE = 480  # pixels of a picture on the contact sheet
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m detr_jax.data', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter,
+  flags = Parser(prog='python -m detr_jax.data', description=__doc__,
                                   epilog='Any leaf of the config is a flag: --config.data.batch_size=64')
   flags.add_argument('config', help='FILE[:arguments], or the config.json of a run')
   flags.add_argument('--show', action='store_true', help='write a contact sheet')
   flags.add_argument('--out', default='sheet.png', help='of the contact sheet (default sheet.png)')
-  flags.add_argument('--count', type=int, default=12, help='training images on it (default 12)')
-  flags.add_argument('--step', type=int, default=0, help='first step to look at (default 0)')
+  flags.add_argument('--count', type=number(1), default=12, help='training images on it (default 12)')
+  flags.add_argument('--step', type=number(0), default=0, help='first step to look at (default 0)')
   return flags
 
 
@@ -95,8 +93,6 @@ def main(argv: list[str] | None = None) -> None:
   from detr_jax.data import pipeline
   argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
   flags = parser().parse_args(argv)
-  if flags.count < 1 or flags.step < 0:
-    raise errors.UserError(f'--count={flags.count} must be at least 1, and --step={flags.step} 0')
   config = config_lib.stages(config_lib.load(flags.config, overrides))[0]
   import jax
   mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])

@@ -8,7 +8,6 @@ and panoptic, by its usual names. Errors would stop a training run, notes are fo
 Exit code 2 if there is an error.
 """
 
-import argparse
 import concurrent.futures
 import glob
 import os
@@ -22,14 +21,14 @@ from detr_jax.data.sources.base import DetectionExample
 from vit_jax import errors
 from vit_jax.data import images
 from vit_jax.errors import UserError
+from vit_jax.flags import Parser
 
 SMALL, MEDIUM = 32 ** 2, 96 ** 2  # areas that divide COCO's small, medium and large objects
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m detr_jax.data.check', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m detr_jax.data.check', description=__doc__)
   flags.add_argument('data', nargs='+', help='a folder, FILE.json, FILE.json:IMAGES or '
                      'FILE.json:IMAGES:PNGS[:INSTANCES.json]')
   flags.add_argument('--fast', action='store_true', help='open no image')

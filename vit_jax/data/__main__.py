@@ -8,24 +8,22 @@ the model really sees: training images after cropping and augmentation, with the
 test images.
 """
 
-import argparse
 import time
 
 from vit_jax import errors
-from vit_jax.flags import split_overrides
+from vit_jax.flags import Parser, number, split_overrides
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.data', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter,
+  flags = Parser(prog='python -m vit_jax.data', description=__doc__,
                                   epilog='Any leaf of the config is a flag: --config.data.batch_size=64')
   flags.add_argument('config', help='FILE[:arguments], or the config.json of a run')
   flags.add_argument('--show', action='store_true', help='write a contact sheet')
   flags.add_argument('--out', default='sheet.png', help='of the contact sheet (default sheet.png)')
-  flags.add_argument('--count', type=int, default=32, help='training images on it (default 32)')
-  flags.add_argument('--step', type=int, default=0, help='first step to look at (default 0)')
-  flags.add_argument('--stage', type=int, default=0, help='of a config with stages (default 0)')
+  flags.add_argument('--count', type=number(1), default=32, help='training images on it (default 32)')
+  flags.add_argument('--step', type=number(0), default=0, help='first step to look at (default 0)')
+  flags.add_argument('--stage', type=number(0), default=0, help='of a config with stages (default 0)')
   return flags
 
 
@@ -83,10 +81,8 @@ def main(argv: list[str] | None = None) -> None:
   from vit_jax import config as config_lib, sharding, task as task_lib
   argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
   flags = parser().parse_args(argv)
-  if flags.count < 1 or flags.step < 0:
-    raise errors.UserError(f'--count={flags.count} must be at least 1, and --step={flags.step} 0')
   stages = config_lib.stages(config_lib.load(flags.config, overrides))
-  if not 0 <= flags.stage < len(stages):
+  if flags.stage >= len(stages):
     raise errors.UserError(f'--stage={flags.stage}: the config has {len(stages)} stage(s), from 0 on')
   config = stages[flags.stage]
   import jax

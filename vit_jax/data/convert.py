@@ -9,7 +9,6 @@ of a shard holds many classes. `shards.json` names the classes. Train on them wi
 `--config.data.source=shards/photos`.
 """
 
-import argparse
 import concurrent.futures
 import json
 import os
@@ -22,15 +21,15 @@ from vit_jax import errors
 from vit_jax.data import records
 from vit_jax.data.sources.folder import Folder
 from vit_jax.data.sources.shards import MANIFEST
+from vit_jax.flags import Parser, number
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.data.convert', description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m vit_jax.data.convert', description=__doc__)
   flags.add_argument('source', help='folder that holds SPLIT/CLASS/IMAGE')
   flags.add_argument('target', help='folder to write')
-  flags.add_argument('--shards', type=int, default=16, help='of each split (default 16)')
+  flags.add_argument('--shards', type=number(1), default=16, help='of each split (default 16)')
   flags.add_argument('--splits', default='', help='such as train,test; default: all of the source')
   flags.add_argument('--train', default='train', help='split that gives the classes (default train)')
   flags.add_argument('--format', default='tfrecord', help='tfrecord (default) or array_record')

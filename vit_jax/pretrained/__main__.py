@@ -5,17 +5,16 @@
     python -m vit_jax.pretrained vit_b16.augreg_imagenet21k --fetch
 """
 
-import argparse
 import os
 from collections.abc import Mapping
 
 from vit_jax import errors, pretrained
+from vit_jax.flags import Parser
 
 
-def parser(program: str = 'vit_jax.pretrained', description: str = __doc__) -> argparse.ArgumentParser:
+def parser(program: str = 'vit_jax.pretrained', description: str = __doc__) -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog=f'python -m {program}', description=description,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog=f'python -m {program}', description=description)
   flags.add_argument('pattern', nargs='?', default='*', help='a name, or a shell pattern of names')
   flags.add_argument('--fetch', action='store_true', help='download what fits into the cache')
   return flags

@@ -1,18 +1,17 @@
 """Lists published tables, prints one, gives a row's commands, shows measured beside published."""
 
-import argparse
 import functools
 
 from vit_jax import errors, tables
 from vit_jax.config import to_dict
 from vit_jax.errors import unknown
+from vit_jax.flags import Parser
 from vit_jax.tables import commands, plan, runs
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = argparse.ArgumentParser(prog='python -m vit_jax.tables', description=tables.__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  flags = Parser(prog='python -m vit_jax.tables', description=tables.__doc__)
   flags.add_argument('table', nargs='?', help='name of a table; none: lists them')
   flags.add_argument('--row', help='print what a row runs')
   flags.add_argument('--column', help='of one column alone')
