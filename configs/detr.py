@@ -13,6 +13,9 @@ The tables' other rows, each by one argument: `encoder_layers=0|3|6|12` (table 2
 the boxes of things and stuff; then `frozen=RUN_OF_BOXES,epochs=25,drop=15` trains the mask head alone.
 `joint` trains all at once.
 
+`resolution=400` (the short side of test images, 800 in the paper) scales all sizes of the recipe, for a
+smaller accelerator.
+
 Sooner than the paper, each by one argument: `focal`, `queries=anchors` (DAB-DETR, arXiv:2201.12329), and
 `denoising=5` (DN-DETR, arXiv:2203.01305); docs/detection.md has what they brought on small data.
 
@@ -32,15 +35,35 @@ POSITIONS = dict(
     sine_attn=('sine_attn', 'sine_attn', 'attn'))
 
 
+LONGEST = 1333 / 800  # of the longer side to the shorter one, of the largest images
+
+
+def sized(short: int) -> dict:
+  """Returns canvases and transforms for test images with this short side, the paper's 800 or another.
+
+  All sizes of the recipe are scaled alike.
+  """
+  share = lambda sizes: tuple(max(round(size * short / 800), 1) for size in sizes)
+  up = lambda side: -(-side // 32) * 32
+  long = round(short * LONGEST)
+  detr = dict(name='detr')
+  if short != 800:
+    detr |= dict(scales=share(range(480, 801, 32)), max_size=long, crop_scales=share((400, 500, 600)),
+                 crop_min=share((384,))[0], crop_max=share((600,))[0])
+  return dict(canvases=[(up(short), up(long)), (up(long), up(short))], transforms=[detr],
+              test_transforms=[dict(name='resize', size=short, max_size=long)])
+
+
 def get_config(arg=None):
   a = config.arguments(
       arg, model='detr_r50', dataset='', train='train2017', test='val2017', epochs=300., drop=200.,
       batch_size=64, init_from='', frozen='', joint=False, encoder_layers=6, decoder_layers=6,
       positions='sine_attn', l1=True, giou=True, ffn=True, focal=False, queries='learned', denoising=0,
-      id_slots=0, smoke=False)
+      id_slots=0, resolution=800, smoke=False)
   encoder, decoder, queries = one_of('positions', a.positions, POSITIONS)
   panoptic = a.model.endswith('_panoptic')
   masks = panoptic and (a.joint or bool(a.frozen))
+  sizes = sized(a.resolution)
   c = config.base()
   c.total_epochs, c.init_from = a.epochs, a.frozen or a.init_from
   c.task = dict(
@@ -50,14 +73,13 @@ def get_config(arg=None):
   c.model = dict(
       name=a.model, dtype='float32', encoder_layers=a.encoder_layers, decoder_layers=a.decoder_layers,
       encoder_positions=encoder, decoder_positions=decoder, query_positions=queries, ffn=a.ffn,
-      # DC5 maps of the longest images have 84 entries a side.
-      max_positions=100 if '_dc5' in a.model else 50, classifier='sigmoid' if a.focal else 'softmax',
+      # Maps of the longest images have 42 entries a side, those of DC5 84.
+      max_positions=max(50, sizes['canvases'][0][1] // 32) * (2 if '_dc5' in a.model else 1), classifier='sigmoid' if a.focal else 'softmax',
       queries=a.queries, denoising=a.denoising, masks=masks,
       backbone_fields=recipes.backbone_fields(a.model))
   c.data = detection_data(
-      a.dataset or 'digit_scenes', a.batch_size, [(800, 1344), (1344, 800)],
-      panoptic=panoptic, masks=masks, id_slots=a.id_slots,
-      transforms=[dict(name='detr')], test_transforms=[dict(name='resize', size=800, max_size=1333)])
+      a.dataset or 'digit_scenes', a.batch_size, panoptic=panoptic, masks=masks, id_slots=a.id_slots,
+      segments='published' if panoptic else 'annotated', **sizes)
   if a.dataset:
     c.data.train, c.data.test = a.train, a.test
   c.optimizer = dict(name='adamw', weight_decay=1e-4, decay='all', clip_norm=.1)

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_jax.data.sources import annotations, coco, segmentation
+from detr_jax.data.sources import CHOICES, annotations, coco, segmentation
+from detr_jax.data.sources import exif as turns
 from detr_jax.data.sources.annotations import File, Problem
 from detr_jax.data.sources.base import DetectionExample
 from vit_jax import errors
@@ -32,6 +33,9 @@ def parser() -> Parser:
   flags.add_argument('data', nargs='+', help='a folder, FILE.json, FILE.json:IMAGES or '
                      'FILE.json:IMAGES:PNGS[:INSTANCES.json]')
   flags.add_argument('--fast', action='store_true', help='open no image')
+  for key in ('outside', 'exif'):
+    flags.add_argument(f'--{key}', choices=CHOICES[key], default=CHOICES[key][0],
+                       help=f'as data.{key} of the config')
   return flags
 
 
@@ -51,56 +55,50 @@ def places(name: str) -> list[coco.Place]:
                   f'{coco.PLAIN[0].format("train")}; name the file')
 
 
-def examine(place: coco.Place, fast: bool) -> tuple[File, str, list[Problem]]:
-  """Returns (annotations, folder of the images, all problems) of a split; UserError for no JSON."""
-  file = annotations.load(place.json, keep_segmentations=not fast)
-  folder = coco.image_folder(place.folders, file.file_names)
-  pngs = coco.image_folder(place.pngs, file.pictures or [])
-  problems = [*file.problems, *coco.missing(file, folder, pngs)]
+def examine(place: coco.Place, fast: bool, outside: str = 'error', exif: str = 'upright'
+            ) -> tuple[coco.Opened, list[Problem]]:
+  """Returns (a split, all problems of it); UserError for no JSON."""
+  opened = coco.open_place(place, masks=not fast, outside=outside, labelled=False)
+  file, problems = opened.file, list(opened.problems)
   if file.pictures and os.path.isfile(place.instances):
     try:
-      coco.check_instances(annotations.load(place.instances, keep_segmentations=True), file)
+      coco.check_instances(annotations.load(place.instances, True, outside), file)
     except UserError as error:
       problems.append(Problem(str(error)))
   if not fast:
+    if exif == 'upright':
+      problems += turns.note(opened.images)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      look = lambda i: list(pixel_problems(file, i, folder, pngs))
+      look = lambda i: list(pixel_problems(opened, i, exif == 'stored'))
       for found in pool.map(look, range(len(file.file_names))):
         problems += found
   empty = int((np.diff(file.starts) == 0).sum())
   if empty:
     problems.append(Problem(f'{empty} image(s) have no box, and are trained on as they are', False))
-  return file, folder, problems
+  return opened, problems
 
 
-def pixel_problems(file: File, i: int, folder: str, pngs: str) -> Iterator[Problem]:
-  """Yields what is wrong with the pixels of image i and its masks; a missing file is told elsewhere."""
-  path, size = os.path.join(folder, file.file_names[i]), tuple(int(n) for n in file.sizes[i])
-  nothing = np.zeros(0, np.int32)
+def pixel_problems(opened: coco.Opened, i: int, stored: bool) -> Iterator[Problem]:
+  """Yields what is wrong with the pixels of image i and its segments; a missing file is told elsewhere."""
+  file, path = opened.file, opened.images[i]
+  size, nothing = tuple(int(n) for n in file.sizes[i]), np.zeros(0, np.int32)
   try:
     if os.path.isfile(path):
-      DetectionExample(images.read_file(path), path, i, int(file.image_ids[i]), np.zeros((0, 4)),
-                       nothing, nothing, size).image()
+      DetectionExample(images.read_file(path), path, i, file.image_ids[i], np.zeros((0, 4)), nothing,
+                       nothing, size, stored=stored).image()
   except UserError as error:
     yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
-  part = range(file.starts[i], file.starts[i + 1])
-  if file.pictures:
-    yield from _panoptic_problems(file, i, os.path.join(pngs, file.pictures[i]), size)
-    return
-  for k in part:
-    try:
-      if file.segmentations[k]:
-        segmentation.mask(file.segmentations[k], size, f'annotation {file.ids[k]} of image '
-                          f'{file.image_ids[i]} ({file.file_names[i]})')
-    except UserError as error:
-      yield Problem(str(error))
+  if opened.pictures:
+    yield from _panoptic_problems(file, i, opened.pictures[i], size, stored)
 
 
-def _panoptic_problems(file: File, i: int, path: str, size: tuple[int, int]) -> Iterator[Problem]:
+def _panoptic_problems(file: File, i: int, path: str, size: tuple[int, int], stored: bool
+                       ) -> Iterator[Problem]:
   if not os.path.isfile(path):
     return
   try:
-    there = set(np.unique(segmentation.panoptic_ids(images.read_file(path), size, path)).tolist()) - {0}
+    there = set(np.unique(segmentation.panoptic_ids(
+        images.read_file(path), size, path, stored)).tolist()) - {0}
   except UserError as error:
     yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
     return
@@ -128,8 +126,9 @@ def main(argv: list[str] | None = None) -> None:
   count, firsts = 0, {}  # of each kind: instance files lack the stuff
   for place in (place for name in flags.data for place in places(name)):
     try:
-      file, folder, problems = examine(place, flags.fast)
-      print(f'{place.json} with the images of {folder}')
+      opened, problems = examine(place, flags.fast, flags.outside, flags.exif)
+      file = opened.file
+      print(f'{place.json} with the images of {opened.folder}')
       lines = summary(file)
       first = firsts.setdefault(bool(file.pictures), file)
       if (first.categories.ids, first.categories.names) != (file.categories.ids, file.categories.names):

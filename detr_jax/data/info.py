@@ -14,7 +14,8 @@ class DetectionInfo(Info):
     is_thing: of each class whether its objects are counted; () where the data does not tell.
     canvases, test_canvases: (height, width) of the arrays that images lie on.
     test_transforms: how a test image is made ready, as in `config.data.test_transforms`.
-    max_boxes: of an image in a batch.
+    max_boxes: box slots per image of a batch.
+    box_counts, test_box_counts: (objects, images that have so many) of the training and the test split.
     masks: whether batches hold masks.
     panoptic: whether the annotations are panoptic.
   """
@@ -24,6 +25,8 @@ class DetectionInfo(Info):
   test_canvases: tuple[tuple[int, int], ...] = ()
   test_transforms: tuple[dict, ...] = ()
   max_boxes: int = 0
+  box_counts: tuple[tuple[int, int], ...] = ()
+  test_box_counts: tuple[tuple[int, int], ...] = ()
   masks: bool = False
   panoptic: bool = False
 

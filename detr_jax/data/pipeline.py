@@ -16,12 +16,13 @@ compiles once for each canvas, and a restart needs no state but the step. A batc
                  (`ops.masks.pack`); only of training, and where data.masks
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
-from detr_jax.data import transforms
+from detr_jax.data import limits, transforms
 from detr_jax.data.config import detection_data
 from detr_jax.data.info import DetectionInfo
 from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
@@ -36,6 +37,7 @@ from vit_jax.data.reader import Batch, Batches, Reader, Shapes
 from vit_jax.errors import UserError
 
 Canvas = tuple[int, int]
+TOLD = .99  # an image that is shrunk by less is not told of: it may be a matter of rounding
 SMALLEST = .001  # share of the images below which a canvas is not worth compiling for
 
 
@@ -65,16 +67,20 @@ def build(config, seed: int, mesh: Mesh) -> Data:
       source.name, source.categories.names, 3, canvases[0], len(train), len(test), tuple(config.mean),
       tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
       canvases=canvases, test_canvases=test_canvases, max_boxes=limit, masks=config.masks,
+      box_counts=limits.histogram(train.counts), test_box_counts=limits.histogram(test.counts),
       test_transforms=tuple(map(dict, config.test_transforms)), panoptic=train.panoptic is not None)
 
-  def batches(split, chain, canvas, size, with_masks):
+  def batches(split, chain, canvas, size, with_masks, published=False):
     wanted = shapes(canvas, limit, with_masks)
-    return Batches(Reader([split], filler(chain), wanted, config.on_error), size, mesh)
+    return Batches(Reader([split], filler(chain, published), wanted, config.on_error), size, mesh)
 
   groups = grouped(train, chain, canvases, max(config.batch_size, SMALLEST * len(train)))
-  stream = Train([(batches(train, chain, canvas, config.batch_size, config.masks), members)
+  tell_shrunk(train, chain, groups, 'canvases', 'training')
+  published = config.get('segments') == 'published' and info.panoptic
+  stream = Train([(batches(train, chain, canvas, config.batch_size, config.masks, published), members)
                   for canvas, members in groups], seed)
   groups = grouped(test, test_chain, test_canvases, 1)
+  tell_shrunk(test, test_chain, groups, 'test_canvases', 'test')
   rows = min(config.batch_size, max(len(members) for _, members in groups))
   rows = -(-rows // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
   once = Test([(batches(test, test_chain, canvas, rows, False), members) for canvas, members in groups])
@@ -147,7 +153,7 @@ def check_canvases(canvases, key: str) -> tuple[Canvas, ...]:
 def check_objects(config, split: DetectionSplit) -> None:
   """Raises UserError where there is nothing to find, or masks are wanted and some object has none."""
   if not split.counts.any():
-    raise UserError(f'data.train={config.train!r} of {config.source} has not one box to train on')
+    raise UserError(f'data.train={config.train!r} of {config.source} contains no boxes')
   if config.masks and not split.has_masks:
     raise UserError(f'data.masks is set, but not every object of {config.source} has a segmentation; '
                     'add them, or set data.masks=false')
@@ -199,16 +205,38 @@ def fitting(size: tuple[int, int], canvases: Sequence[Canvas]) -> int:
   return min(range(len(canvases)), key=lambda k: (-shrink[k], canvases[k][0] * canvases[k][1]))
 
 
-def prepare(example: DetectionExample, chain, canvas: Canvas, rng,
-            with_masks: bool) -> tuple[Sample, tuple[int, int]]:
+def tell_shrunk(split: DetectionSplit, chain, groups: Sequence[tuple[Canvas, np.ndarray]], key: str,
+                kind: str) -> None:
+  """Tells how many images of a split must be made smaller than the transforms make them."""
+  extents = {size: transforms.extent(chain, *size) for size in set(map(tuple, split.sizes.tolist()))}
+  shrink, worst = np.ones(len(split)), (1., (0, 0))
+  for (height, width), members in groups:
+    for i in members:
+      size = extents[tuple(split.sizes[i].tolist())]
+      shrink[i] = min(height / size[0], width / size[1], 1.)
+      worst = min(worst, (shrink[i], size))
+  count, (height, width) = int((shrink < TOLD).sum()), worst[1]
+  if count:
+    say(f'data.{key}: {count} of {len(split)} {kind} images are shrunk by up to {1 / worst[0]:.2f} to fit '
+        f'their canvas; a canvas of {height}x{width} (height x width) would hold the largest and '
+        'is used where as many images suit it as a batch has')
+
+
+def prepare(example: DetectionExample, chain, canvas: Canvas, rng, with_masks: bool,
+            published: bool = False) -> tuple[Sample, tuple[int, int]]:
   """Returns (sample as it lies on the canvas, (height, width) of the file).
 
-  What a transform makes larger than the canvas is shrunk until it fits. Crowds are left out.
+  What a transform makes larger than the canvas is shrunk until it fits. Crowds, and boxes without area,
+  are left out; `published`: nothing is, and boxes are those of the masks, see `data.segments`.
   """
   image = example.image()
   original = image.height, image.width
-  sample = Sample(image, example.boxes, example.labels, example.masks() if with_masks else None)
-  sample = sample.keep(~example.is_crowd & (transforms.areas(example.boxes) > 0.))
+  found = example.masks() if with_masks or published else None
+  sample = Sample(image, example.boxes, example.labels, found if with_masks else None)
+  if published:
+    sample = dataclasses.replace(sample, boxes=boxes.masks_to_boxes(found).astype(np.float64))
+  else:
+    sample = sample.keep(~example.is_crowd & (transforms.areas(example.boxes) > 0.))
   for transform in chain:
     sample = transform(sample, rng)
   height, width = sample.image.height, sample.image.width
@@ -219,8 +247,8 @@ def prepare(example: DetectionExample, chain, canvas: Canvas, rng,
   return sample, original
 
 
-def filler(chain):
-  """Returns what writes an example, or padding, into a row."""
+def filler(chain, published: bool = False):
+  """Returns what writes an example, or padding, into a row; `published`: see `prepare`."""
   def fill(row, example, rng):
     for key, value in dict(image=0, boxes=0, labels=-1, masks=0).items():
       if key in row:
@@ -230,7 +258,8 @@ def filler(chain):
     row['size'][...] = row['original_size'][...] = canvas
     if example is None:
       return
-    sample, row['original_size'][...] = prepare(example, chain, canvas, rng, 'masks' in row)
+    sample, row['original_size'][...] = prepare(example, chain, canvas, rng, 'masks' in row,
+                                               published)
     limit = len(row['labels'])
     if len(sample.labels) > limit:
       largest = np.argsort(-transforms.areas(sample.boxes), kind='stable')[:limit]

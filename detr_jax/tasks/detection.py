@@ -12,7 +12,7 @@ import numpy as np
 
 from detr_jax import models
 from detr_jax import weights as weights_lib
-from detr_jax.data import pipeline, sources, transforms
+from detr_jax.data import limits, pipeline, sources, transforms
 from detr_jax.data.info import DetectionInfo
 from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
@@ -168,6 +168,7 @@ class Detection:
     Raises:
       UserError: for a truth that cannot be used, see `sources.ground_truth`.
     """
+    limits.tell(self.info, self.model.num_queries, self.model.denoising, self.max_detections)
     masks = self.model.masks and has_masks(self.ground_truth())
     return [AveragePrecision(self.detect_masks if masks else self.detect, self.ground_truth,
                              self.info.category_ids, self.max_detections,

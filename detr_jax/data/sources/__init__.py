@@ -8,12 +8,15 @@ import functools
 import os
 
 from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSplit, Source, say
-from detr_jax.data.sources.coco import Coco
+from detr_jax.data.sources.coco import Coco, find, stamp
 from detr_jax.data.sources.digit_scenes import DigitScenes
 from detr_jax.data.sources.tfds import TFDS
+from vit_jax.data.sources.base import parse_split
 from vit_jax.errors import UserError, unknown
 
 BUILT_IN = dict(digit_scenes=DigitScenes)
+CHOICES = dict(on_error=('raise', 'skip'), outside=('error', 'clip'), exif=('upright', 'stored'),
+               segments=('annotated', 'published'))
 
 __all__ = ['BUILT_IN', 'Categories', 'DetectionExample', 'DetectionSplit', 'Source', 'ground_truth',
            'open_source']
@@ -25,25 +28,37 @@ def open_source(config) -> Source:
   Raises:
     UserError: when it is none, or cannot be used.
   """
-  if config['on_error'] not in ('raise', 'skip'):
-    raise unknown('data.on_error', config['on_error'], ('raise', 'skip'))
-  keys = ('source', 'data_dir', 'train', 'panoptic', 'masks', 'id_slots', 'on_error')
-  return _open(*(config[key] for key in keys))
+  chosen = {key: config.get(key, known[0]) for key, known in CHOICES.items()}  # older runs lack some
+  for key, value in chosen.items():
+    if value not in CHOICES[key]:
+      raise unknown(f'data.{key}', value, CHOICES[key])
+  keys = ('source', 'data_dir', 'train', 'panoptic', 'masks', 'id_slots')
+  return _open(*(config[key] for key in keys), *chosen.values(), _stamp(config))
+
+
+def _stamp(config) -> tuple | None:
+  """Returns what changes when the annotations of the training split are written anew."""
+  if not os.path.isdir(config['source']):
+    return None
+  try:
+    return stamp(find(config['source'], parse_split(config['train'])[0].name, config['panoptic']).json)
+  except UserError:  # opening it tells what is wrong
+    return None
 
 
 @functools.lru_cache(4)
 def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_slots: int,
-          on_error: str) -> Source:
+          on_error: str, outside: str, exif: str, segments: str, _: tuple | None) -> Source:
   if name in BUILT_IN:
     return BUILT_IN[name]()
   folder = os.path.isdir(name)
   if not folder and difflib.get_close_matches(name, BUILT_IN, cutoff=.8):
     raise unknown('data source', name, BUILT_IN)
   if folder and not os.path.exists(os.path.join(name, 'dataset_info.json')):
-    return Coco(name, train, panoptic, masks, id_slots, on_error)
-  if name.startswith((os.sep, '.', '~')) and not folder:
+    return Coco(name, train, panoptic, masks, id_slots, on_error, outside, exif, segments)
+  if name.startswith((os.sep, '.', '~')) and not folder or os.path.isfile(name):
     raise UserError(f'data source {name!r} is no folder; expected one with annotations/*.json')
-  return TFDS(name, data_dir, masks, id_slots, on_error)
+  return TFDS(name, data_dir, masks, id_slots, on_error, exif == 'stored', segments == 'published')
 
 
 def ground_truth(config) -> dict:

@@ -71,39 +71,52 @@ class DetectionExample:
     content: of an image file, or pixels, uint8 `[height, width, channels]`.
     name: for messages and pictures.
     index: number in the split.
-    image_id: the data set's own number.
+    image_id: the data set's own number, or text.
     boxes: float64 `[n, 4]`, (left, top, right, bottom) in pixels, as annotated.
     labels: int32 `[n]`.
     is_crowd: bool `[n]`, boxes around groups, which are no training targets.
     size: (height, width) that the annotations tell, if they do.
     masks: returns bool `[n, height, width]`; None where there are none.
+    stored: whether the boxes were drawn on the pixels as they lie in the file, before an EXIF turn.
   """
   content: bytes | np.ndarray
   name: str
   index: int
-  image_id: int
+  image_id: int | str
   boxes: np.ndarray
   labels: np.ndarray
   is_crowd: np.ndarray
   size: tuple[int, int] | None = None
   masks: Callable[[], np.ndarray] | None = None
+  stored: bool = False
 
   def image(self) -> Image.Image:
-    """Decodes the image as RGB.
+    """Decodes the image as RGB, the way up on which its boxes were drawn.
+
+    That is upright as its EXIF tag says, or as `stored` says, and the other way where only that has the
+    size that the annotations tell.
 
     Raises:
       UserError: when it is damaged, or not of the size that its annotations tell.
     """
     if not isinstance(self.content, bytes):
       return images.convert(images.from_array(self.content), 3)
-    image = images.decode(self.content, 3, self.name)
+    image = decode(self.content, self.name, self.size, self.stored)
     if self.size and image.size != self.size[::-1]:
-      image = images.decode_flat(self.content, 3, self.name)  # boxes were drawn before it was turned
-      if image.size != self.size[::-1]:
-        raise UserError(f'the image {self.name} (id {self.image_id}) is {image.width}x{image.height} '
-                        f'pixels, but its annotations say {self.size[1]}x{self.size[0]}; mend the '
-                        'annotations or put the right image there')
+      raise UserError(f'the image {self.name} (id {self.image_id}) is {image.width}x{image.height} '
+                      f'pixels, but its annotations say {self.size[1]}x{self.size[0]}; mend the '
+                      'annotations or put the right image there')
     return image
+
+
+def decode(content: bytes, name: str, size: tuple[int, int] | None, stored: bool) -> Image.Image:
+  """Returns an image file as RGB: upright as its EXIF tag says, or `stored`, as its pixels lie.
+
+  The other way is taken where the image has not the (height, width) `size` otherwise.
+  """
+  ways = (images.decode_flat, images.decode) if stored else (images.decode, images.decode_flat)
+  image = ways[0](content, 3, name)
+  return image if not size or image.size == size[::-1] else ways[1](content, 3, name)
 
 
 class DetectionSplit(Split):
@@ -112,7 +125,7 @@ class DetectionSplit(Split):
   Attributes:
     sizes: int `[n, 2]`, (height, width) of each image.
     counts: int `[n]`, training targets of each image.
-    image_ids: int `[n]`.
+    image_ids: int or text `[n]`.
     has_masks: whether examples have masks.
     panoptic: returns (segment ids int32 `[height, width]`, segments_info) of image i; None where the
       data is not panoptic.
@@ -164,8 +177,8 @@ def coco_annotations(categories: Categories, sizes, image_ids, file_names: Seque
     objects: `image_id`, `category_id`, `bbox` [x, y, width, height], `area`, `iscrowd` and, where there
       is one, `segmentation`.
   """
-  pictures = [dict(id=int(i), file_name=str(name), height=int(h), width=int(w))
-              for i, name, (h, w) in zip(image_ids, file_names, sizes)]
+  pictures = [dict(id=i, file_name=str(name), height=int(h), width=int(w))
+              for i, name, (h, w) in zip(np.asarray(image_ids).tolist(), file_names, sizes)]
   return dict(images=pictures, categories=categories.coco(),
               annotations=[dict(one, id=number) for number, one in enumerate(objects, 1)])
 

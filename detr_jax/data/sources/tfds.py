@@ -75,7 +75,9 @@ class Decoder:
     size = _size(features['image'][0], name)
     column = lambda key, kind: np.asarray(features.get(f'{self.objects}/{key}', ()), kind)
     shares = column('bbox', np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]  # theirs: top, left first
+    # VOC's difficult objects are neither trained on nor counted as missed, as crowds are.
     labels, crowd = column('label', np.int32), column('is_crowd', bool)
+    crowd = column('is_difficult', bool) if not len(crowd) else crowd
     areas = column('area', np.float64)
     if len(labels) != len(shares) or ((labels < 0) | (labels >= self.classes)).any():
       raise UserError(f'{name} has {len(shares)} boxes and the labels {labels.tolist()} of '
@@ -97,10 +99,16 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
     raise images.damaged(name, error) from None
 
 
+def _has_area(record: Record) -> np.ndarray:
+  """Returns bool `[n]`: objects without area are neither trained on nor counted."""
+  return np.prod(record.boxes[:, 2:] - record.boxes[:, :2], -1) > 0.
+
+
 class TFDS:
   """A prepared TFDS data set of images with boxes, by name."""
 
-  def __init__(self, name: str, data_dir: str, masks: bool, id_slots: int, on_error: str):
+  def __init__(self, name: str, data_dir: str, masks: bool, id_slots: int, on_error: str,
+               stored: bool = False, published: bool = False):
     """Reads what TFDS wrote beside the data.
 
     Args:
@@ -110,6 +118,8 @@ class TFDS:
       masks: whether masks are wanted; panoptic data has them.
       id_slots: see `Categories.with_slots`.
       on_error: 'raise', or 'skip' records that cannot be read.
+      stored: whether boxes were drawn on the pixels as they lie in the file, before an EXIF turn.
+      published: whether targets are those of DETR's authors, see `data.segments`.
 
     Raises:
       UserError: for an unknown name, data that is not prepared (with the command), or without boxes.
@@ -130,7 +140,8 @@ class TFDS:
     self.categories = categories.with_slots(id_slots)
     self._decoder = Decoder(self._objects, len(names))
     self._labels = np.asarray([self.categories.labels[i] for i in categories.ids], np.int32)
-    self._masks, self._on_error = masks, on_error
+    self._published = published and self._panoptic
+    self._masks, self._on_error, self._stored = masks or self._published, on_error, stored
 
   def split(self, name: str) -> DetectionSplit:
     """Returns a split, such as 'train[:90%]'; reads each record once, for the sizes and boxes."""
@@ -160,10 +171,11 @@ class TFDS:
       masks = (lambda: segmentation.panoptic_masks(ids(record), record.ids, record.name)) if (
           self._masks and self._panoptic) else None
       return DetectionExample(record.content, record.name, i, int(image_ids[i]), record.boxes,
-                              self._labels[record.labels], record.is_crowd, record.size, masks)
+                              self._labels[record.labels], record.is_crowd, record.size, masks,
+                              self._stored)
 
     def ids(record: Record) -> np.ndarray:
-      return segmentation.panoptic_ids(record.panoptic, record.size, record.name)
+      return segmentation.panoptic_ids(record.panoptic, record.size, record.name, self._stored)
 
     def panoptic(i: int) -> tuple[np.ndarray, list[dict]]:
       record = records_of.read(i)
@@ -171,7 +183,7 @@ class TFDS:
           dict(id=int(n), category_id=self._category(label), iscrowd=int(crowd), area=float(area))
           for n, label, crowd, area in zip(record.ids, record.labels, record.is_crowd, record.areas)]
 
-    counts = [int((~r.is_crowd.astype(bool) & (np.prod(r.boxes[:, 2:] - r.boxes[:, :2], -1) > 0.)).sum())
+    counts = [len(r.labels) if self._published else int((~r.is_crowd.astype(bool) & _has_area(r)).sum())
               for r in light]
     return DetectionSplit(read, [r.size for r in light], counts, image_ids,
                           lambda: self._truth(light, image_ids), self._panoptic,
@@ -183,7 +195,8 @@ class TFDS:
   def _truth(self, light: list[Record], image_ids: np.ndarray) -> dict:
     objects = []
     for record, number in zip(light, image_ids):
-      for box, label, crowd, area in zip(record.boxes, record.labels, record.is_crowd, record.areas):
+      fields = record.boxes, record.labels, record.is_crowd, record.areas
+      for box, label, crowd, area in zip(*(field[_has_area(record)] for field in fields)):
         bbox = [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
         objects.append(dict(image_id=int(number), category_id=self._category(label), bbox=bbox,
                             area=float(area), iscrowd=int(crowd)))
