@@ -78,7 +78,8 @@ def clear(config: Recording) -> None:
 
 # Read only where a run starts from weights, is evaluated alone, or has ended.
 ELSEWHERE = {'explore': main.conclude, 'reset_head': train.start, 'init_resampling': train.start,
-             'init_resize_patches': train.start, 'evaluate.protocol': weights.follow_protocol}
+             'init_resize_patches': train.start, 'init_image_size': train.start,
+             'evaluate.protocol': weights.follow_protocol}
 
 
 @pytest.fixture(scope='module')

@@ -241,7 +241,7 @@ def test_the_list_is_sound():
   for name, known in PRETRAINED.items():
     assert name.startswith(known.model + '.') and known.model in models.MODELS
     assert known.url.startswith('https://') and known.licence and known.num_classes
-    assert known.url.endswith(weights.containers.SUFFIXES)
+    assert known.url.endswith(weights.folders.SUFFIXES)
     assert known.sha256 is None or re.fullmatch('[0-9a-f]{8}|[0-9a-f]{64}', known.sha256), name
     assert (known.accuracy is None) == (known.accuracy_source == '')
     assert known.accuracy is None or 60. < known.accuracy < 95.

@@ -61,9 +61,11 @@ def base() -> ConfigDict:
   seed: of everything random. total_steps, total_epochs: length of the run, one of them. init_from:
   workdir, checkpoint or published file to start from. init_resampling: rule for its position table, one
   of `layers.positions.RESAMPLING`; '' for that of the code base it comes from. init_resize_patches:
-  whether its patch embedding may be resized to another patch size. reset_head: start the head anew even
-  where it would fit. accumulate: parts in which a batch is computed. ema_decay: of the average of the
-  parameters that is evaluated; 0 for none. ema_warmup: whether the average forgets the first
+  whether its patch embedding may be resized to another patch size. init_image_size: (height, width) of
+  the images that a file was trained at, where they were not square; (0, 0) where the file tells.
+  reset_head: start the head anew even where it would fit. accumulate: parts in which a batch is
+  computed. ema_decay: of the average of the parameters that is evaluated; 0 for none. ema_warmup:
+  whether the average forgets the first
   parameters faster. sam_rho: radius of sharpness-aware minimisation; 0 for none. explore: test
   images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
   for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
@@ -74,7 +76,7 @@ def base() -> ConfigDict:
   """
   return ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=0., init_from='', init_resampling='',
-      init_resize_patches=False, reset_head=False, accumulate=1,
+      init_resize_patches=False, init_image_size=(0, 0), reset_head=False, accumulate=1,
       ema_decay=0., ema_warmup=True, sam_rho=0., explore=0,
       mesh=dict(data=-1, fsdp=1, model=1),
       log=dict(every=50, profile=(0, 0)),

@@ -12,7 +12,7 @@ import importlib
 import os
 
 from vit_jax import errors
-from vit_jax.flags import Parser
+from vit_jax.flags import Parser, size
 
 
 def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'npz') -> None:
@@ -28,6 +28,8 @@ def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'n
   flags.add_argument('target', help='the file to write')
   flags.add_argument('--to', default=default, help=f'one of the formats above (default {default})')
   flags.add_argument('--model', help='name of the model, when a published file does not show it')
+  flags.add_argument('--image_size', metavar='HEIGHTxWIDTH', type=size, default=(0, 0),
+                     help='of the images that a published file was trained at, if not square')
   flags = flags.parse_args()
   from vit_jax import trees
   weights = importlib.import_module(f'{package}.weights')
@@ -35,8 +37,8 @@ def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'n
   # Models that a file cannot tell apart have the same names and shapes: any of them converts it.
   known = [] if flags.model or os.path.isdir(flags.source) else weights.candidates(flags.source)[:1]
   source = ([flags.model] if flags.model else known) + [flags.source]
-  loaded = weights.load(*source, verbose=False)
-  notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to)
+  loaded = weights.load(*source, verbose=False, trained_image_size=flags.image_size)
+  notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to, loaded.info.image_size)
   print('\n'.join([f'wrote {trees.count(loaded.params):,} parameters to {flags.target}', *notes]))
 
 

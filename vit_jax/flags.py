@@ -41,6 +41,14 @@ def number(low: float, high: float = float('inf'), kind: type = int) -> Callable
   return parse
 
 
+def size(text: str) -> tuple[int, int]:
+  """Returns the (height, width) that '224' or '160x256' says; a type of a flag."""
+  if not re.fullmatch(r'[1-9]\d{0,4}(x[1-9]\d{0,4})?', text):
+    raise argparse.ArgumentTypeError(f'={text} must be a size such as 224 or 160x256 (height x width)')
+  numbers = [int(n) for n in text.split('x')]
+  return numbers[0], numbers[-1]
+
+
 def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
   """Separates `--config.KEY=VALUE` and `--config.KEY VALUE` from the other flags."""
   rest, overrides = [], {}

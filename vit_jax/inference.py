@@ -60,13 +60,14 @@ class Classifier:
     self._attend = compilation.jit(self._attention)
 
   @classmethod
-  def load(cls, checkpoint: str, model: str | None = None) -> 'Classifier':
+  def load(cls, checkpoint: str, model: str | None = None,
+           image_size: tuple[int, int] | None = None) -> 'Classifier':
     """Loads a run, a published file with the model's name, or a published checkpoint by its name.
 
     Raises:
       UserError: as `weights.load`.
     """
-    loaded = weights.load(*filter(None, (model, checkpoint)), verbose=False)
+    loaded = weights.load(*filter(None, (model, checkpoint)), image_size=image_size, verbose=False)
     if model or not os.path.isdir(checkpoint):
       return cls(loaded)
     workdir, _ = find(checkpoint)

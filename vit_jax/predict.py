@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.flags import Parser, number
+from vit_jax.flags import Parser, number, size
 
 DRAWN = 60  # images that a picture shows at most
 
@@ -24,6 +24,8 @@ def parser() -> Parser:
                      'or a name that `python -m vit_jax.pretrained` lists')
   flags.add_argument('paths', nargs='+', metavar='PATH', help='image files and folders of them')
   flags.add_argument('--model', help='name of the model that a published file belongs to')
+  flags.add_argument('--image_size', metavar='HEIGHTxWIDTH', type=size,
+                     help='of the images as the model sees them (default: as it was trained)')
   flags.add_argument('--top', type=number(1), default=5, help='classes to show (default 5)')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
   flags.add_argument('--out', metavar='FILE', help='draw the images with their predictions')
@@ -52,7 +54,7 @@ def main() -> None:
   flags = parser().parse_args()
   from vit_jax import compilation, inference
   compilation.enable_cache()
-  classifier = inference.Classifier.load(flags.checkpoint, flags.model)
+  classifier = inference.Classifier.load(flags.checkpoint, flags.model, flags.image_size)
   names = inference.image_paths(flags.paths)
   probabilities = classifier.probabilities(lambda i: classifier.prepare(names[i]), len(names))
   classes = classifier.info.classes

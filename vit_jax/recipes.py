@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from vit_jax import config as config_lib, models
-from vit_jax.errors import unknown
+from vit_jax.errors import UserError, unknown
 
 # What papers pre-train on: TFDS names and splits; ImageNet-21k's as big_vision has them. JFT-300M is
 # not public: any folder of TFRecord shards may stand in its place.
@@ -87,7 +87,11 @@ def smoke(config: ConfigDict) -> None:
   """
   if not config.init_from:
     variant = models.variant(config.model.name)
-    config.model.update(TINY[variant.module.__name__])
+    family = variant.module.__name__
+    if family not in TINY:
+      raise UserError(f'the family of models {family} has no tiny form for smoke; add it to '
+                      'vit_jax.recipes.TINY, or leave smoke out')
+    config.model.update(TINY[family])
     if variant.arguments.get('stem_depths') is not None:
       config.model.update(stem_depths=(), stem_width=32, patch_size=1)
     if config.model.get('representation_size'):

@@ -55,6 +55,16 @@ RESNET: Rules = (
 
 RULES: Mapping[str, Rules] = dict(vit=VIT, mixer=MIXER, resnet=RESNET, bit=RESNET)
 
+
+def rules_of(model) -> Rules:
+  """Returns the rules of a model's family; UserError for a family that has none."""
+  family = type(model).__name__
+  if family.lower() not in RULES:
+    raise UserError(f'the family of models {family} has no sharding rules; add them to '
+                    'vit_jax.sharding.RULES')
+  return RULES[family.lower()]
+
+
 # A stack of layers: the rule is the layer's, the leading axis stays whole.
 STACKED = re.compile(r'.*/encoderblock/')
 

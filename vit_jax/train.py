@@ -62,7 +62,7 @@ def start(config, task, state, info):
   variables, report = task.weights.initialize(
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,
       resampling=config.init_resampling, resize_patches=config.init_resize_patches,
-      reset_head=config.reset_head)
+      reset_head=config.reset_head, trained_size=tuple(config.init_image_size))
   params = variables.pop('params')
   ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
   return state.replace(params=params, model_state=variables, ema=ema), report.lines()

@@ -73,7 +73,7 @@ class DETR(nn.Module):
       first layer (the decoder's: to its memory), or 'none'.
     query_positions: queries are added at every attention ('attn') or are the decoder's input ('input').
     max_positions: rows and columns of the learned positions; published: 50, too few for DC5.
-    temperature: of the sines.
+    temperature, position_scale: of the sines, see `positions.sine`.
     ffn: whether layers have an MLP (section 4.2).
     pre_norm: normalise in front of each branch instead of behind it.
     queries: 'learned' vectors, or 'anchors', see `detr_jax.models.anchors`.
@@ -103,6 +103,7 @@ class DETR(nn.Module):
   query_positions: str = 'attn'
   max_positions: int = 50
   temperature: float = 10_000.
+  position_scale: float | None = positions.TURN
   ffn: bool = True
   pre_norm: bool = False
   queries: str = 'learned'
@@ -241,7 +242,7 @@ class DETR(nn.Module):
       table = positions.learned(self.row_embed, self.col_embed, grid)
     else:
       inside = np.ones((1, *grid), bool) if valid is None else valid
-      table = positions.sine(inside, self.width, self.temperature)
+      table = positions.sine(inside, self.width, self.temperature, self.position_scale)
     table = table.reshape(table.shape[0], -1, self.width).astype(self.dtype)
     return (plus(tokens, table), None) if kind == 'sine_input' else (tokens, table)
 

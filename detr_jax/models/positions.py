@@ -52,19 +52,22 @@ def waves(angles: jax.Array, width: int, temperature: float = 10_000.) -> jax.Ar
   return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*angles.shape[:-1], width)
 
 
-def sine(mask: jax.Array, width: int, temperature: float = 10_000.) -> jax.Array:
+def sine(mask: jax.Array, width: int, temperature: float = 10_000., scale: float | None = TURN
+         ) -> jax.Array:
   """Returns the sines of a map's entries.
 
   Args:
     mask: bool `[batch, h, w]`: the entries that belong to the image.
     width: a multiple of 4.
     temperature: as in `waves`; 20 suits anchors (DAB-DETR, arXiv:2201.12329, section 4.4).
+    scale: what the counts of an image's entries are stretched to; None: they stay as they are.
 
   Returns:
     float32 `[batch, h, w, width]`: y in the first half, x in the second.
   """
   y, x = counts(mask)
-  y, x = (TURN * y / (y[:, -1:, :] + 1e-6), TURN * x / (x[:, :, -1:] + 1e-6))
+  if scale is not None:
+    y, x = scale * y / (y[:, -1:, :] + 1e-6), scale * x / (x[:, :, -1:] + 1e-6)
   return jnp.concatenate([waves(n, width // 2, temperature) for n in (y, x)], -1)
 
 

@@ -24,8 +24,8 @@ def check_format(path: str, to: str) -> None:
     raise UserError(f'{path!r} does not end with .safetensors, as files in the format {to!r} do')
 
 
-def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 'huggingface'
-           ) -> list[str]:
+def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 'huggingface',
+           image_size: tuple[int, int] | None = None) -> list[str]:
   """Writes what a detector keeps as a file in the names of another code base.
 
   Args:
@@ -34,6 +34,7 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
     variables: `params`, and `batch_stats` of the backbone.
     to: 'detr', the authors' names, or 'huggingface', those of `DetrForObjectDetection` with timm's
       backbone.
+    image_size: of the images; no file of a detector depends on it.
 
   Returns:
     Sentences on what the reader must be told for equal outputs, since a file of weights cannot say it.

@@ -10,7 +10,7 @@ import numpy as np
 
 from detr_jax.weights.detr import STATE
 from vit_jax import models, trees
-from vit_jax.weights import differences, model_grid
+from vit_jax.weights import differences, model_grid, old_grid
 from vit_jax.weights.fit import Report, Rules, fit
 from vit_jax.weights.published import Source
 
@@ -35,8 +35,8 @@ def backbone(model: nn.Module) -> nn.Module:
 
 
 def fit_detector(source: Source, model: nn.Module, target: Mapping[str, Any],
-                 image_size: tuple[int, int], *, resampling: str = '', reset_head: bool = False
-                 ) -> tuple[dict[str, np.ndarray], Report]:
+                 image_size: tuple[int, int], *, resampling: str = '', reset_head: bool = False,
+                 trained_size: tuple[int, int] = (0, 0)) -> tuple[dict[str, np.ndarray], Report]:
   """Makes weights fit a detector with other classes, queries or parts.
 
   Args:
@@ -46,6 +46,7 @@ def fit_detector(source: Source, model: nn.Module, target: Mapping[str, Any],
     image_size: (height, width) of its images, for a backbone with a table of positions.
     resampling: rule for that table; '' for that of the weights' code base.
     reset_head: start what belongs to the classes anew even where it would fit.
+    trained_size: (height, width) of the images that a classifier was trained at; (0, 0): not known.
 
   Returns:
     (the arrays that could be loaded, Report), as `vit_jax.weights.fit.fit` does.
@@ -56,17 +57,18 @@ def fit_detector(source: Source, model: nn.Module, target: Mapping[str, Any],
   if is_detector(source):
     out, report = fit(source.flat, target, new=None, reset_head=reset_head, rules=DETECTOR)
   else:
-    out, report = _fit_backbone(source, model, target, image_size, resampling)
+    out, report = _fit_backbone(source, model, target, image_size, resampling, trained_size)
   report.reinitialised = grouped(report.reinitialised)
   report.ignored = grouped(report.ignored)
   return out, report
 
 
-def _fit_backbone(source, model, target, image_size, resampling):
+def _fit_backbone(source, model, target, image_size, resampling, trained_size):
   """Fits a classifier's weights to the backbone; all else starts anew."""
   own = {short: leaf for path, leaf in target.items() for short in [_without(path)] if short}
   of = backbone(model)
-  out, report = fit(source.flat, own, old=source.grid, new=model_grid(of, image_size),
+  out, report = fit(source.flat, own, old=old_grid(source, of, image_size, trained_size),
+                    new=model_grid(of, image_size),
                     class_position=source.table.class_position,
                     resampling=resampling or source.table.resampling)
   report.note += differences(of, source.table)

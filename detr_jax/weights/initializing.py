@@ -16,8 +16,8 @@ from vit_jax.weights.fit import Report
 
 
 def initialize(model: nn.Module, variables: Mapping[str, Any], info: DetectionInfo, path: str, *,
-               resampling: str = '', resize_patches: bool = False, reset_head: bool = False
-               ) -> tuple[dict, Report]:
+               resampling: str = '', resize_patches: bool = False, reset_head: bool = False,
+               trained_size: tuple[int, int] = (0, 0)) -> tuple[dict, Report]:
   """Starts a run's variables from other weights (`config.init_from`).
 
   Args:
@@ -28,6 +28,7 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: DetectionIn
     resampling: rule for a backbone's position table; '' for that of the weights' code base.
     resize_patches: not for detectors.
     reset_head: start what belongs to the classes anew even where it would fit.
+    trained_size: (height, width) of the images that a classifier was trained at; (0, 0): not known.
 
   Returns:
     (variables with the same shardings, Report).
@@ -42,7 +43,7 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: DetectionIn
                           for k, v in flatten(variables).items()})
   other = is_detector(source) and bool(source.classes) and source.classes != info.classes
   loaded, report = fit_detector(source, model, target, info.image_size, resampling=resampling,
-                                reset_head=reset_head or other)
+                                reset_head=reset_head or other, trained_size=trained_size)
   return replaced(variables, loaded), report
 
 

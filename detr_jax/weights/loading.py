@@ -15,7 +15,7 @@ from vit_jax import models as backbones
 from vit_jax.errors import UserError
 from vit_jax.models.variant import Preprocessing
 from vit_jax.pretrained import PRETRAINED, find
-from vit_jax.weights import Loaded, complete, flatten, variable_shapes
+from vit_jax.weights import Loaded, complete, flatten, pair, variable_shapes
 from vit_jax.weights.formats import TABLES as CLASSIFIERS
 from vit_jax.weights.published import Source, arrays
 from vit_jax.weights.table import to_ours
@@ -73,7 +73,8 @@ def candidates(path: str) -> list[str]:
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
          num_classes: int | None = None, channels: int | None = None, seed: int = 0,
-         verbose: bool = True, **overrides) -> Loaded:
+         trained_image_size: int | tuple[int, int] = (0, 0), verbose: bool = True,
+         **overrides) -> Loaded:
   """Returns a detector with its parameters.
 
   Args:
@@ -85,6 +86,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
     num_classes: another number of classes; what belongs to them then starts anew.
     channels: of the images; the kernel that reads them is adapted.
     seed: of what starts anew.
+    trained_image_size: of the images that a classifier was trained at, as of `vit_jax.load`.
     verbose: print what was changed, started anew or ignored.
     **overrides: other fields of the model, such as `num_queries=300` or `mask_padding=False`.
 
@@ -103,10 +105,11 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     source, model, info = _from_file(path or name, name if path else None, overrides)
-  size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size or info.image_size)
+  size = pair(image_size or info.image_size)
   channels = channels or info.channels
   shapes = variable_shapes(model, size, channels)
-  flat, report = fit_detector(source, model, trees.unstack(flatten(shapes)), size)
+  flat, report = fit_detector(source, model, trees.unstack(flatten(shapes)), size,
+                              trained_size=pair(trained_image_size))
   if verbose:
     print('\n'.join(report.lines()))
   info = dataclasses.replace(info, image_size=size, channels=channels)

@@ -300,10 +300,20 @@ def test_scanned_layers_give_the_same_logits_with_every_field(fields):
                              tiny.apply(tiny.vit(**fields), params, image), atol=1e-5)
 
 
-def test_a_stem_rounds_sizes_up_where_the_patches_allow():
+def test_a_stem_rounds_sizes_up_and_its_patches_down():
   hybrid = tiny.vit(patch_size=1, stem_depths=(1, 1), stem_width=32)
   assert hybrid.patch == (8, 8) and hybrid.grid((17, 24)) == (3, 3)
   coarse = tiny.vit(patch_size=2, stem_depths=(), stem_width=32)
   assert coarse.patch == (8, 8) and coarse.grid((13, 16)) == (2, 2)
-  with pytest.raises(UserError, match='17x16 is not a multiple of the patch size 8x8; .* 16x16 and'):
-    coarse.grid((17, 16))
+  assert coarse.grid((17, 16)) == (2, 2)  # of five rows of the map, the last is dropped
+  with pytest.raises(UserError, match='image size 4x16 is smaller than a patch of 8x8 pixels'):
+    coarse.grid((4, 16))
+
+
+@pytest.mark.parametrize('size', [(17, 16), (17, 21), (29, 8)])
+def test_a_hybrid_takes_sizes_that_its_patches_do_not_divide(size):
+  model = tiny.vit(patch_size=2, stem_depths=(), stem_width=32, num_classes=None)
+  params, grid = tiny.params(model, size), model.grid(size)
+  assert params['Transformer']['posembed_input']['pos_embedding'].shape[1] == grid[0] * grid[1] + 1
+  maps = tiny.apply(model, params, tiny.images(size)).maps[0]
+  assert maps.shape[1:3] == grid and np.isfinite(maps).all()

@@ -254,7 +254,7 @@ def lies(path, name):
     ('member', 'its members declare 2147483649 bytes'),
     ('overlap', r'its members declare 5\d{7} bytes, the file has'),
     ('shape', r'a.npy of shape \(1099511627776,\) has 0 bytes'), ('nested', 'inner.npz is no array'),
-    ('text', 'is no .npz, .safetensors or PyTorch file'), ('empty', 'the file is empty')])
+    ('text', 'is a web page and not weights'), ('empty', 'the file is empty')])
 def test_lies_are_refused_at_once(name, said, tmp_path):
   lies(tmp_path / 'weights', name)
   start = time.monotonic()

@@ -122,7 +122,8 @@ def square_grid(entries: int) -> tuple[int, int]:
   side = math.isqrt(entries)
   if side * side != entries:
     raise UserError(f'a position table for {entries} patches belongs to an image that is not square; '
-                    'give the image size that it was trained at')
+                    'give the image size that it was trained at: --image_size=HEIGHTxWIDTH of a '
+                    'command, trained_image_size of vit_jax.load, or config.init_image_size')
   return side, side
 
 

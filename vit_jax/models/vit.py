@@ -191,7 +191,8 @@ class ViT(nn.Module):
     num_classes: of the head; None returns `Features`, with one map of stride `patch`.
     patch_size: pixels, one number or (height, width); of a hybrid: of the ResNet's map.
     width, depth, num_heads, mlp_dim: of the encoder (ViT paper, table 1).
-    pool: 'token' (the class token), 'mean' over patches, 'attention', or 'none' (every token).
+    pool: 'token' (the class token), 'mean' over patches, without the class token if there is one,
+      'attention', or 'none' (every token).
     class_token: whether there is one; None: only where it is pooled.
     class_position: whether the learned table has an entry for the class token, as the ViT paper
       has it (eq. 1); big_vision and DeiT III have none.
@@ -273,11 +274,21 @@ class ViT(nn.Module):
     return int(own) + self.distillation_token
 
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Returns the (height, width) of an image in patches; UserError when they don't divide it."""
+    """Returns the (height, width) of an image in patches.
+
+    Of a hybrid's map, rows and columns behind the last whole patch are dropped, as the authors do.
+
+    Raises:
+      UserError: when the patches do not divide the image, or a hybrid's map is smaller than one.
+    """
+    if self.stem_depths is None:
+      return grid_size(image_size, self.patch)
     cells = tuple(-(-n // self.stem_stride) for n in image_size)  # a ResNet rounds up
-    if any(n % k for n, k in zip(cells, self.kernel)):
-      return grid_size(image_size, self.patch)  # says which sizes do
-    return cells[0] // self.kernel[0], cells[1] // self.kernel[1]
+    grid = cells[0] // self.kernel[0], cells[1] // self.kernel[1]
+    if 0 in grid:
+      raise UserError('image size {}x{} is smaller than a patch of {}x{} pixels'.format(
+          *image_size, *self.patch))
+    return grid
 
   def check(self) -> None:
     """Raises UserError for fields that do not fit together."""
@@ -301,7 +312,7 @@ class ViT(nn.Module):
     """Maps float `[batch, height, width, channels]` to logits `[batch, num_classes]`.
 
     Raises:
-      UserError: for a size that the patch size does not divide, or fields that do not fit.
+      UserError: for a size that gives no grid (see `grid`), or fields that do not fit.
     """
     self.check()
     grid = self.grid(image.shape[1:3])

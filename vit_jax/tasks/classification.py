@@ -81,7 +81,7 @@ class Classification:
   @property
   def rules(self) -> sharding.Rules:
     """The sharding rules of the model's family."""
-    return sharding.RULES[type(self.model).__name__.lower()]
+    return sharding.rules_of(self.model)
 
   def check_start(self) -> None:
     """Any model starts from random parameters."""

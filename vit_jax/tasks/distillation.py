@@ -81,7 +81,7 @@ class Teacher:
       raise UserError(f'the teacher: {error}') from None
     self._model, _, self._info = loaded
     _check_classes(self._path, loaded, info)
-    rules = sharding.RULES[type(self._model).__name__.lower()]
+    rules = sharding.rules_of(self._model)
     where, _ = sharding.shardings(loaded.variables, rules, mesh)
     return jax.tree.map(sharding.place, jax.device_get(loaded.variables), where)
 

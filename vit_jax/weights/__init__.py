@@ -3,12 +3,12 @@
 from vit_jax.weights.exporting import check_format, export
 from vit_jax.weights.fit import POSITIONS, image_kernel
 from vit_jax.weights.initializing import (check_classes, check_head, differences, follow_protocol,
-                                          initialize, replaced)
-from vit_jax.weights.loading import (Loaded, complete, flatten, init_shapes, load, model_grid, read,
-                                     run_config, run_model, unflatten, variable_shapes)
+                                          initialize, old_grid, replaced)
+from vit_jax.weights.loading import (Loaded, complete, flatten, init_shapes, load, model_grid, pair,
+                                     read, run_config, run_model, unflatten, variable_shapes)
 from vit_jax.weights.published import candidates
 
 __all__ = ['POSITIONS', 'Loaded', 'candidates', 'check_classes', 'check_format', 'check_head',
            'complete', 'differences', 'export', 'flatten', 'follow_protocol', 'image_kernel',
-           'init_shapes', 'initialize', 'load', 'model_grid', 'read', 'replaced', 'run_config',
-           'run_model', 'unflatten', 'variable_shapes']
+           'init_shapes', 'initialize', 'load', 'model_grid', 'old_grid', 'pair', 'read', 'replaced',
+           'run_config', 'run_model', 'unflatten', 'variable_shapes']

@@ -11,6 +11,8 @@ import numpy as np
 from vit_jax.errors import UserError
 from vit_jax.layers import positions
 
+# Ends the line of a head that would have fitted.
+ASKED_ANEW = '(the classes are others, or reset_head)'
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 
 
@@ -84,15 +86,31 @@ def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint
   """
   if POSITIONS not in flat:
     return None
-  tokens, entries = sum(name in flat for name in ('cls', 'dist')), flat[POSITIONS].shape[1]
-  hinted = hint.size[0] * hint.size[1] if hint else 0
+  tokens, entries = _tokens(flat), flat[POSITIONS].shape[1]
+  if hint and has_grid(flat, class_position, hint):
+    return Grid(hint.size, tokens, entries - hint.size[0] * hint.size[1])
   if class_position is None:
-    class_position = entries != hinted and (
-        entries - tokens == hinted or math.isqrt(entries - tokens) ** 2 == entries - tokens)
+    square = lambda n: math.isqrt(n) ** 2 == n
+    class_position = square(entries - tokens) or not square(entries)
   own = tokens * class_position
-  if hinted == entries - own:
-    return Grid(hint.size, tokens, own)
   return Grid(positions.square_grid(entries - own), tokens, own)
+
+
+def _tokens(flat: Mapping[str, np.ndarray]) -> int:
+  """Returns the number of extra tokens of the weights."""
+  return sum(name in flat for name in ('cls', 'dist'))
+
+
+def has_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, grid: Grid) -> bool:
+  """Tells whether the weights' position table has as many patches as a grid; `flat` has a table.
+
+  Args:
+    flat, class_position: as of `guess_grid`.
+    grid: of which the size counts.
+  """
+  own = flat[POSITIONS].shape[1] - grid.size[0] * grid.size[1]
+  options = (0, 1) if class_position is None else (class_position,)
+  return own in [_tokens(flat) * option for option in options]
 
 
 def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
@@ -133,7 +151,7 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
     elif not _fractional(array.dtype):
       mistyped.append(f'{path} of {array.dtype}')
     elif array.shape == want.shape and reset_head and path.startswith(rules.classes):
-      report.reinitialised.append(f'{path} (the classes are others, or reset_head)')
+      report.reinitialised.append(f'{path} {ASKED_ANEW}')
     elif array.shape == want.shape:
       out[path] = array
     elif path in rules.rows and array.shape[1:] == want.shape[1:]:
@@ -148,8 +166,10 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
       report.reinitialised.append(f'{path} {array.shape} -> {want.shape}')
     else:
       misshapen.append(f'{path} {array.shape} instead of {want.shape}')
-  unexpected = [p for p in source if not p.startswith(rules.optional)]
-  report.ignored += [p for p in source if p.startswith(rules.optional)]
+  # What only a head reads is of no use to a model without one.
+  spare = rules.optional + (('fc_norm/',) if 'head/kernel' not in target else ())
+  unexpected = [p for p in source if not p.startswith(spare)]
+  report.ignored += [p for p in source if p.startswith(spare)]
   report.loaded += out
   _complain(missing=missing, unexpected=unexpected, misshapen=misshapen, **{
       'of numbers without a fraction': mistyped})

@@ -1,7 +1,7 @@
 """All published formats, and which of them a file is in."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,20 +20,54 @@ TABLES: tuple[Table, ...] = (
     TORCHVISION, HUGGINGFACE, HUGGINGFACE_DEIT, HUGGINGFACE_BACKBONE)
 
 # Files that hold more than a model name the parameters below one of these.
-_PREFIXES = ('params/img/', 'params/', 'opt/target/', 'optimizer/target/', 'module.')
+_PREFIXES = ('params/img/', 'params/', 'opt/target/', 'optimizer/target/')
+
+# What wrappers keep beside the parameters: the number of averages in torch.optim's AveragedModel.
+_COUNTERS = ('n_averaged',)
 
 # TensorFlow numbers equal layers of one scope where a file was saved by a second session.
 _NUMBERED = re.compile(r'\b(standardized_conv2d|group_norm)_\d+/')
 
+# Names that only the models of the other package have.
+_DETECTOR = re.compile(r'(.*\.)?(class_embed|class_labels_classifier|query_embed|'
+                       r'query_position_embeddings|bbox_embed)\b.*')
 
-def parameters(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns the parameters alone, layers one by one, of what an archive holds."""
+
+def parameters(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES
+               ) -> dict[str, np.ndarray]:
+  """Returns the parameters alone, layers one by one, of what an archive holds.
+
+  Prefixes that all names share, as wrappers leave them (`module.`, `_orig_mod.`, `model.`), are taken
+  off where a format has the names behind them.
+
+  Args:
+    arrays: {name in the archive: array}.
+    tables: of the formats that are read.
+  """
   for prefix in _PREFIXES:
     inner = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     if inner:
       arrays = inner
       break
-  return trees.unstack({_NUMBERED.sub(r'\1/', k): v for k, v in arrays.items()})
+  arrays = trees.unstack({_NUMBERED.sub(r'\1/', k): v for k, v in arrays.items()})
+  prefix = _prefix([name for name in arrays if name not in _COUNTERS], tables)
+  return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _shows(names: Iterable[str], tables: Sequence[Table]) -> Table | None:
+  """Returns the first format that one of the names shows."""
+  return next((t for t in tables if any(re.fullmatch(t.shown_by, name) for name in names)), None)
+
+
+def _prefix(names: Sequence[str], tables: Sequence[Table]) -> str:
+  """Returns what all names begin with, if only without it they show a format; else ''."""
+  prefix, rest = '', names
+  while rest and not _shows(rest, tables):
+    first = re.match(r'[^./]+[./]', rest[0])
+    if not first or not all(name.startswith(first[0]) for name in rest):
+      return ''
+    prefix, rest = prefix + first[0], [name.removeprefix(first[0]) for name in rest]
+  return prefix if rest else ''
 
 
 def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES) -> Table:
@@ -42,9 +76,27 @@ def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES) ->
   Raises:
     UserError: for names of no format that is read.
   """
-  for table in tables:
-    if any(re.fullmatch(table.shown_by, name) for name in arrays):
-      return table
-  shown = ', '.join(sorted(arrays)[:4])
-  raise UserError(f'these are not the parameters of a model that is read ({shown}, ...); known formats: '
-                  + ', '.join(table.name for table in tables))
+  table = _shows(arrays, tables)
+  if table:
+    return table
+  if any(map(_DETECTOR.fullmatch, arrays)):
+    raise UserError('these are the parameters of a detector, and not of a classifier; use detr_jax in '
+                    'place of vit_jax (detr_jax.load, python -m detr_jax.predict, ... .convert)')
+  raise UserError(f'these are not the parameters of a model that is read ({_some(arrays)}); '
+                  + _below(arrays, tables)
+                  + 'known formats: ' + ', '.join(table.name for table in tables))
+
+
+def _some(names: Iterable[str]) -> str:
+  names = sorted(names)
+  return ', '.join(names[:4]) + ', ...' * (len(names) > 4)
+
+
+def _below(names: Iterable[str], tables: Sequence[Table]) -> str:
+  """Returns a remedy for names of a format that stand below a prefix which others do not have."""
+  shown = re.compile('(.+?[./])(' + '|'.join(f'(?:{table.shown_by})' for table in tables) + ')')
+  for prefix in [found[1] for found in map(shown.fullmatch, names) if found]:
+    others = [name for name in names if not name.startswith(prefix)]
+    return (f'those below the prefix {prefix!r} are, but {len(others)} others stand beside them '
+            f'({_some(others)}): save what lies below the prefix alone; ')
+  return ''

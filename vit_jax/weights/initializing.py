@@ -12,8 +12,10 @@ import numpy as np
 from vit_jax import checkpoint, models, sharding, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
+from vit_jax.models.vit import ViT
 from vit_jax.weights import published
-from vit_jax.weights.fit import Report, completed, fit
+from vit_jax.weights.fit import ASKED_ANEW, POSITIONS, Grid, Report, completed, fit
+from vit_jax.weights.published import Source
 from vit_jax.weights.loading import flatten, model_grid, read, unflatten
 from vit_jax.weights.table import Table
 
@@ -21,8 +23,8 @@ PROTOCOLS = ('weights', 'config')
 
 
 def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path: str, *,
-               resampling: str = '', resize_patches: bool = False, reset_head: bool = False
-               ) -> tuple[dict, Report]:
+               resampling: str = '', resize_patches: bool = False, reset_head: bool = False,
+               trained_size: tuple[int, int] = (0, 0)) -> tuple[dict, Report]:
   """Starts a run's variables from other weights (`config.init_from`).
 
   Args:
@@ -33,6 +35,7 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
     resampling: rule for the position table; '' for that of the weights' code base.
     resize_patches: whether the patch embedding may be resized.
     reset_head: start the head anew even where it would fit.
+    trained_size: (height, width) of the images that a file was trained at; (0, 0): not known.
 
   Returns:
     (variables with the same shardings, Report).
@@ -45,11 +48,28 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in flat.items()}
   other_classes = bool(source.classes) and source.classes != info.classes
   loaded, report = fit(
-      source.flat, trees.unstack(shapes), old=source.grid, new=model_grid(model, info.image_size),
+      source.flat, trees.unstack(shapes), old=old_grid(source, model, info.image_size, trained_size),
+      new=model_grid(model, info.image_size),
       class_position=source.table.class_position, resampling=resampling or source.table.resampling,
       resize_patches=resize_patches, reset_head=reset_head or other_classes)
   report.note += differences(model, source.table)
   return replaced(variables, loaded), report
+
+
+def old_grid(source: Source, model: nn.Module, image_size: tuple[int, int],
+             trained_size: tuple[int, int]) -> Grid | None:
+  """Returns the grid of the position table of weights, as `published.source_grid` finds it.
+
+  Args:
+    source: the weights.
+    model: that they are fitted to.
+    image_size: of its images: those of the weights, too, where nothing else is known and it fits.
+    trained_size: of the images that the weights were trained at; (0, 0): not known.
+  """
+  if source.grid or not isinstance(model, ViT) or POSITIONS not in source.flat:
+    return source.grid
+  own = published.with_patches(model, source.flat)
+  return published.source_grid(source, own, trained_size, (source.size, image_size))[0]
 
 
 def replaced(variables: Mapping[str, Any], loaded: Mapping[str, np.ndarray]) -> dict:
@@ -87,7 +107,7 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   config = config.copy_and_resolve_references().unlock()
   fields = {k: v for k, v in config.model.items() if k not in ('name', 'num_classes')}
   found = published.read(config.init_from, config.model.name, tuple(config.data.resolution), fields,
-                         config.init_resize_patches)
+                         config.init_resize_patches, tuple(config.init_image_size))
   own = models.create_model(found.name, **fields)
   for field in dataclasses.fields(own):
     shown = getattr(found.model, field.name)
@@ -105,9 +125,13 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
 def check_head(path: str, info: Info, said: list[str]) -> None:
   """Raises UserError when the log of `initialize` says that the head started anew."""
   fresh = [line for line in said if line.startswith('reinitialised: head/')]
-  if fresh:
-    raise UserError(f'{path} has no head for the {info.num_classes} classes of the data {info.source!r} '
-                    f'({fresh[0]}); fine-tune it on them first, by training with init_from')
+  if not fresh:
+    return
+  if fresh[0].endswith(ASKED_ANEW):
+    raise UserError(f'there is nothing to evaluate: reset_head starts the head of {path} anew; set '
+                    'reset_head=false')
+  raise UserError(f'{path} has no head for the {info.num_classes} classes of the data {info.source!r} '
+                  f'({fresh[0]}); fine-tune it on them first, by training with init_from')
 
 
 def check_classes(path: str, info: Info) -> None:

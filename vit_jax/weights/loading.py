@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax import checkpoint, models, trees
+from vit_jax.data.augment import normalize
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.vit import ViT
@@ -21,6 +22,8 @@ from vit_jax.weights.table import to_ours
 from vit_jax.weights.vit import GOOGLE
 
 
+# As many classes as the weights have.
+AS_SAVED: Any = 'as saved'
 STATE = 'batch_stats/'  # where running statistics lie among our paths
 
 
@@ -28,10 +31,12 @@ STATE = 'batch_stats/'  # where running statistics lie among our paths
 class Loaded:
   """A model with its parameters; unpacks into `model, params, info`.
 
+      logits = loaded.model.apply(loaded.variables, loaded.normalize(images))
+
   Attributes:
-    model: `logits = model.apply(loaded.variables, images)`.
+    model: takes images that were normalised as those it was trained on.
     params: its parameters.
-    info: facts of its data.
+    info: facts of its data, such as the size, mean and standard deviation of its images.
     state: what else it keeps, such as running statistics under `batch_stats`.
     report: what became of each parameter.
   """
@@ -46,8 +51,24 @@ class Loaded:
     """All that `model.apply` takes."""
     return {'params': self.params, **self.state}
 
+  def normalize(self, images) -> jax.Array:
+    """Returns what the model takes: (images - info.mean) / info.std, float32.
+
+    Args:
+      images: uint8 `[batch, height, width, channels]`, or floats in [0, 1].
+    """
+    images = jnp.asarray(images)
+    whole = jnp.issubdtype(images.dtype, jnp.integer)
+    return normalize(images.astype(jnp.float32) / (255. if whole else 1.), self.info.mean,
+                     self.info.std)
+
   def __iter__(self) -> Iterator:
     return iter((self.model, self.params, self.info))
+
+  def __repr__(self) -> str:
+    size = 'x'.join(map(str, (*self.info.image_size, self.info.channels)))
+    return (f'Loaded({type(self.model).__name__} with {trees.count(self.params):,} parameters, images '
+            f'{size}, {self.info.num_classes} classes)')
 
 
 def read(path: str, num_heads: int | None = None) -> Source:
@@ -66,7 +87,7 @@ def read(path: str, num_heads: int | None = None) -> Source:
     model, info = run_model(workdir), Info.load(workdir)
     return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
   arrays, table = published.arrays(path)
-  return Source(to_ours(table, arrays, num_heads), None, table, ())
+  return Source(to_ours(table, arrays, num_heads), None, table, (), published.said_size(path))
 
 
 def run_config(workdir: str) -> dict:
@@ -81,8 +102,11 @@ def run_config(workdir: str) -> dict:
 
 def run_model(workdir: str, **overrides) -> nn.Module:
   """Returns the model of a run, with other fields where asked."""
-  fields = dict(run_config(workdir)['model'])
-  info = Info.load(workdir)
+  config, info = run_config(workdir), Info.load(workdir)
+  fields, package = dict(config['model']), config['task']['name'].partition('.')[0]
+  if package != 'vit_jax':
+    raise UserError(f'{workdir} is a run of a task of {package}, and not of a classifier; use {package} '
+                    f'in place of vit_jax ({package}.load, python -m {package}.predict, ... .explore)')
   return models.create_model(fields.pop('name'),
                              **{'num_classes': info.num_classes, **fields, **overrides})
 
@@ -122,8 +146,9 @@ def unflatten(flat: trees.Flat) -> dict:
 
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
-         num_classes: int | None = None, channels: int | None = None, seed: int = 0,
-         resampling: str | None = None, resize_patches: bool = False, verbose: bool = True,
+         num_classes: int | None = AS_SAVED, channels: int | None = None, seed: int = 0,
+         resampling: str | None = None, resize_patches: bool = False,
+         trained_image_size: int | tuple[int, int] = (0, 0), verbose: bool = True,
          **overrides) -> Loaded:
   """Returns a model with its parameters.
 
@@ -132,7 +157,8 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
       file that shows which model it is of, or a model's name with `path`.
     path: a published file, its name or address, or the workdir of a run, when `name` is a model's name.
     image_size: pixels, a number or (height, width); the position table is resampled to it.
-    num_classes: another number of classes; the head then starts anew.
+    num_classes: another number of classes; the head then starts anew. None: a backbone, which returns
+      `Features`; the head is left out.
     channels: of the images; the patch kernel is adapted.
     seed: for what starts anew.
     resampling: rule for the position table, one of `layers.positions.RESAMPLING`; None: that of the
@@ -140,11 +166,13 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
       names, and want 'bicubic'.
     resize_patches: let `patch_size=` be another than in the file: the patch embedding is resized by
       the pseudo-inverse (FlexiViT, arXiv:2212.08013).
+    trained_image_size: of the images that a file was trained at, where they were not square and
+      `image_size` is another; (0, 0): not known. No file of weights tells it.
     verbose: print what was resampled, re-initialised or ignored.
     **overrides: other fields of the model, such as `dtype='bfloat16'` or `scan=True`.
 
   Returns:
-    Loaded(model, params, info).
+    Loaded(model, params, info); images are normalised by `Loaded.normalize`.
 
   Raises:
     UserError: unknown model, no or damaged weights, or weights that do not fit the model.
@@ -152,14 +180,14 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   if path is None and name in models.MODELS:
     raise UserError(f'{name!r} is a model without weights; give the file: vit_jax.load({name!r}, '
                     "'weights.npz'), or vit_jax.create_model for a fresh one")
-  size = (image_size,) * 2 if isinstance(image_size, int) else image_size and tuple(image_size)
-  if num_classes is not None:
+  size, trained = image_size and pair(image_size), pair(trained_image_size)
+  if num_classes != AS_SAVED:
     overrides['num_classes'] = num_classes
   if os.path.isdir(path or name):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     _, source, model, info = published.read(path or name, name if path else None, size, overrides,
-                                            resize_patches)
+                                            resize_patches, trained)
   size, channels = size or info.image_size, channels or info.channels
   shapes = variable_shapes(model, size, channels)
   flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
@@ -177,13 +205,18 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   return Loaded(model, state.pop('params'), info, state, report)
 
 
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+  """Returns (height, width) of a size, which is square where it is one number."""
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
 def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
   """Returns the weights of a run, its model (or the one of that name), and its facts."""
   workdir, _ = checkpoint.find(path)
-  info = Info.load(workdir)
+  source, info = read(path), Info.load(workdir)
   if name is None:
-    return read(path), run_model(workdir, **overrides), info
-  return read(path), models.create_model(name, **{'num_classes': info.num_classes, **overrides}), info
+    return source, run_model(workdir, **overrides), info
+  return source, models.create_model(name, **{'num_classes': info.num_classes, **overrides}), info
 
 
 def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],

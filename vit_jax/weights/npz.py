@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
+from vit_jax import files
 from vit_jax.errors import UserError
 from vit_jax.weights import raw
 
@@ -33,8 +34,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     with open(path, 'rb', buffering=0) as file:
       return {name.removesuffix('.npy'): _array(file, info) for name, info in raw.members(file).items()}
   except DAMAGED as error:
-    raise UserError(f'{path} is not a readable .npz archive of plain arrays ({error}); '
-                    'fetch or copy it again') from None
+    raise raw.unreadable(path, '.npz archive of plain arrays', error) from None
 
 
 def _array(file, info: zipfile.ZipInfo) -> np.ndarray:
@@ -62,10 +62,8 @@ def _array(file, info: zipfile.ZipInfo) -> np.ndarray:
 
 def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes {name: array} as an `.npz` file that appears only when it is complete."""
-  part = f'{path}.part'
   try:
-    with open(part, 'wb') as file:
+    with files.replacing(path, 'wb') as file:
       np.savez(file, **arrays)
-    os.replace(part, path)
   except OSError as error:
-    raise UserError(f'cannot write {path}: {error.strerror}') from None
+    raise files.cannot_write(error, path) from None

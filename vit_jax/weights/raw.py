@@ -1,15 +1,54 @@
 """Bytes of a file into memory that is theirs alone, each touched once while it is in the cache."""
 
+import errno
 import mmap
 import os
+import re
 import zipfile
 import zlib
 
 import numpy as np
 
+from vit_jax.errors import UserError
+
 _CHUNK = 1 << 20
 # Weights hardly compress; what does more is made to fill the memory.
 _MAX_RATIO, _SMALL = 100, 1 << 20
+
+# What stands where weights were expected: how the file begins, what it is, what to do.
+_FOREIGN = (
+    (rb'version https://git-lfs', 'is a pointer of Git LFS and not the file itself; run "git lfs pull" '
+     'in the clone, or download the file'),
+    (rb'(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)', 'is a web page and not weights, as a server '
+     'sends in place of a file; download the file itself'),
+    (rb'\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd', 'is compressed; unpack it and give the file inside'),
+    (rb'\x89HDF\r\n', 'is an HDF5 file, which is not read; save the model as .safetensors'))
+
+
+def check_start(path: str) -> bytes:
+  """Returns the first bytes of a file; UserError where they are those of no weights, says of what."""
+  with open(path, 'rb') as file:
+    start = file.read(64)
+  for begins, what in _FOREIGN:
+    if re.match(begins, start, re.IGNORECASE):
+      raise UserError(f'{path} {what}')
+  return start
+
+
+def unreadable(path: str, kind: str, error: Exception) -> UserError:
+  """Returns the error for a file that could not be read: damaged only where it was the file's fault.
+
+  Args:
+    path: of the file.
+    kind: what it was read as.
+    error: what was raised.
+  """
+  if isinstance(error, MemoryError):
+    return UserError(f'{path} does not fit into memory; free some, or read it on a larger machine')
+  # A damaged file may ask for what cannot be, at a place before its beginning, say.
+  if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    return UserError(f'cannot read {path}: {error.strerror}')
+  return UserError(f'{path} is not a readable {kind} ({error}); fetch or copy it again')
 
 
 def _memory(size: int) -> np.ndarray:

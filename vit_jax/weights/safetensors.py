@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
-from vit_jax.errors import UserError
+from vit_jax import files
 from vit_jax.weights import raw
 
 DTYPES = dict(F64='<f8', F32='<f4', F16='<f2', BF16=ml_dtypes.bfloat16, I64='<i8', I32='<i4', I16='<i2',
@@ -35,9 +35,9 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise ValueError('its arrays are not all of its bytes')
       return {name: raw.read(file, 8 + length + start, end - start).view(dtype).reshape(shape)
               for name, (start, end, dtype, shape) in places.items()}
-  except (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
-    raise UserError(f'{path} is not a readable safetensors file ({error}); fetch or copy it again'
-                    ) from None
+  except (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError,
+          MemoryError) as error:
+    raise raw.unreadable(path, 'safetensors file', error) from None
 
 
 def _place(name: str, entry: Mapping, size: int) -> tuple[int, int, np.dtype, tuple[int, ...]]:
@@ -64,12 +64,10 @@ def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     at += array.nbytes
   text = json.dumps({'__metadata__': {'format': 'pt'}, **header}).encode()
   text += b' ' * (-len(text) % 8)
-  part = f'{path}.part'
   try:
-    with open(part, 'wb') as file:
+    with files.replacing(path, 'wb') as file:
       file.write(len(text).to_bytes(8, 'little') + text)
       for array in arrays.values():
         file.write(np.ascontiguousarray(array).view(np.uint8).data if array.ndim else array.tobytes())
-    os.replace(part, path)
   except OSError as error:
-    raise UserError(f'cannot write {path}: {error.strerror}') from None
+    raise files.cannot_write(error, path) from None

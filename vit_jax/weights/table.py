@@ -41,6 +41,7 @@ class Table:
       there are any; None: as its size shows.
     fields: of the model, where the format implies them.
     ignored: regular expression of names that hold nothing to load.
+    no_positions: `position` of a ViT whose file has no position table.
   """
   name: str
   rows: tuple[Row, ...]
@@ -49,6 +50,7 @@ class Table:
   class_position: bool | None = True
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
   ignored: str = '(?!)'
+  no_positions: str = 'none'
 
 
 class _Template:

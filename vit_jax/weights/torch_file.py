@@ -36,7 +36,7 @@ def read(path: str) -> dict[str, np.ndarray]:
   except UserError as error:
     raise UserError(f'{path}: {error}') from None
   except npz.DAMAGED as error:
-    raise UserError(f'{path} is not a readable PyTorch file ({error}); fetch or copy it again') from None
+    raise raw.unreadable(path, 'PyTorch file', error) from None
 
 
 def _model(value) -> dict[str, Tensor]:

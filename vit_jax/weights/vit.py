@@ -31,7 +31,7 @@ GOOGLE = Table('google', (
     *_block('MultiHeadDotProductAttention_1', 'LayerNorm_2', 'MlpBlock_3'),
     *same('conv_root/kernel', _UNIT + '{conv}/kernel'),
     *same('gn_root/{leaf}', _UNIT + '{norm}/{leaf}', axes='1 1 1 c -> c'),
-), shown_by=r'Transformer/encoderblock_0/MlpBlock_3/.*')
+), shown_by=r'Transformer/encoderblock_0/MlpBlock_3/.*', no_positions='sincos')
 
 # big_vision: each kind of layer is numbered by itself; the position table stands at the root.
 BIG_VISION = Table('big_vision', (
@@ -39,4 +39,4 @@ BIG_VISION = Table('big_vision', (
     Row('pos_embedding', 'Transformer/posembed_input/pos_embedding'),
     *_block('MultiHeadDotProductAttention_0', 'LayerNorm_1', 'MlpBlock_0'),
     *same('MAPHead_0/probe', 'MAPHead_0/{module}/{leaf}', 'MAPHead_0/{module}/{part}/{leaf}'),
-), shown_by=r'Transformer/encoderblock_0/MlpBlock_0/.*', class_position=False)
+), shown_by=r'Transformer/encoderblock_0/MlpBlock_0/.*', class_position=False, no_positions='sincos')
