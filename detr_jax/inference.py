@@ -1,7 +1,6 @@
 """A trained detector at work: files in, boxes, segments and attention maps out."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,7 +119,7 @@ class Detector:
       UserError: as `detr_jax.weights.load`.
     """
     loaded = weights.load(*filter(None, (model, path)), verbose=False)
-    if model or not os.path.isdir(path):
+    if model or not checkpoint.is_run(path):
       task = Panoptic if loaded.info.panoptic else Detection
       return cls(task(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
     config = ConfigDict(run_config(checkpoint.find(path)[0]))

@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from vit_jax import compilation, config as config_lib, errors, train, weights
+from vit_jax import compilation, config as config_lib, errors, evaluate, train, weights
 from vit_jax.layers.positions import resample
 
 WAYS = ('interpolated', 'not interpolated', 'fresh')
@@ -96,7 +96,7 @@ def main() -> None:
   lines = ['| position table | before fine-tuning | after: mean, standard deviation | seeds |',
            '|---|---|---|---|']
   for way, path in write_ways(flags.run, flags.workdir, flags.resolution).items():
-    before = train.evaluate(configure(flags.run, path, flags, 0))['test/accuracy']
+    before = evaluate.evaluate(configure(flags.run, path, flags, 0))['test/accuracy']
     after = []
     for seed in range(flags.seeds):
       workdir = os.path.join(flags.workdir, f'{way.replace(" ", "_")}_{seed}')

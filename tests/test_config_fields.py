@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data import shards
-from vit_jax import config as config_lib, main, run, sharding, train, weights
+from vit_jax import config as config_lib, files, main, run, sharding, train, weights
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
 
@@ -92,8 +92,8 @@ def read_by_the_loop(tmp_path_factory) -> set[str]:
   tmp = tmp_path_factory.mktemp('fields')
   stage = prepared(os.path.join(ROOT, 'tests', 'configs', 'tiny.py'))
   with pytest.MonkeyPatch.context() as patch:  # what compares and saves whole configs does not count
-    patch.setattr(run, 'open_workdir', lambda workdir, config, info=None: (
-        os.makedirs(workdir), run.write_json(f'{workdir}/config.json', {'model': {'name': 'vit_ti16'}})))
+    patch.setattr(run, 'open_workdir', lambda workdir, config, info=None: files.write_json(
+        f'{workdir}/config.json', {'model': {'name': 'vit_ti16'}}) or [])
     train.train(stage, str(tmp / 'run'))
   with stage.unlocked():
     stage.data.source = shards.write(str(tmp / 'shards'), [3])

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from vit_jax import config as config_lib, fewshot, train
+from vit_jax import config as config_lib, evaluate, fewshot, train
 from vit_jax.errors import UserError
 
 from tests.conftest import ROOT
@@ -46,7 +46,7 @@ def test_the_table_of_classes_adds_up_to_the_accuracy(run):
 
 
 def test_evaluating_later_gives_the_same_and_writes_the_table(run, tmp_path):
-  found = train.evaluate(tiny(init_from=run[0]), str(tmp_path))
+  found = evaluate.evaluate(tiny(init_from=run[0]), str(tmp_path))
   assert found['test/accuracy'] == pytest.approx(run[1]['test_accuracy'])
   assert table(tmp_path) == table(run[0])
 

@@ -54,7 +54,7 @@ ALL = {**VIT, **modules('detr_jax')}
 
 def test_the_reader_of_imports_sees_them():
   found = imports(VIT['vit_jax.train'])
-  assert {'jax', 'vit_jax.step', 'vit_jax.data.pipeline', 'vit_jax.errors.UserError'} <= found
+  assert {'jax', 'vit_jax.step', 'vit_jax.evaluation.scoring', 'vit_jax.errors.UserError'} <= found
   assert 'matplotlib' not in imports(VIT['vit_jax.visual.charts'], top_level=True)
 
 

@@ -119,7 +119,7 @@ def test_the_average_is_its_closed_form(warmup):
   shares = [np.prod(decays)] + [(1 - d) * np.prod(decays[i + 1:]) for i, d in enumerate(decays)]
   np.testing.assert_allclose(sum(shares), 1.)
   want = sum(share * params for share, params in zip(shares, history))
-  np.testing.assert_allclose(state.ema['kernel'], want, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(state.ema['params']['kernel'], want, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(state.params['kernel'], history[5], rtol=1e-6)
 
 
@@ -133,6 +133,6 @@ def test_steps_on_a_mesh_are_those_on_one_device(options):
   if 'adafactor' in options['optimizer'].values():
     shapes = {x.shape for x in jax.tree.leaves(got.opt_state)}
     assert {(32,), (64,), (32, 64)} <= shapes and shapes >= {(1,)}
-  for a, b in ((got.params, want.params), (got.ema, want.ema)):
+  for a, b in ((got.params, want.params), (got.ema['params'], want.ema['params'])):
     np.testing.assert_allclose(a['kernel'], b['kernel'], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(a['bias'], b['bias'], rtol=1e-3, atol=1e-4)

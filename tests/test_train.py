@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax import checkpoint, config as config_lib, train
+from vit_jax import checkpoint, config as config_lib, evaluate, train
 from vit_jax.errors import UserError
 
 from tests.conftest import ROOT
@@ -267,7 +267,7 @@ def test_frozen_parameters_stay_and_others_move(tmp_path):
 def test_the_average_is_saved_and_evaluated(tmp_path):
   config = tiny(ema_decay=.5, **{'mesh.data': 1, 'total_steps': 3, 'log.every': 1})
   results = train.train(config, str(tmp_path / 'average'))
-  evaluated = train.evaluate(tiny(init_from=str(tmp_path / 'average'), **{'mesh.data': 2}))
+  evaluated = evaluate.evaluate(tiny(init_from=str(tmp_path / 'average'), **{'mesh.data': 2}))
   assert evaluated['test/loss'] == pytest.approx(results['test_loss'], abs=1e-5)
   plain = train.train(tiny(**{'mesh.data': 1, 'total_steps': 3}), str(tmp_path / 'plain'))
   assert abs(plain['test_loss'] - results['test_loss']) > 1e-6

@@ -1,18 +1,33 @@
-"""Checkpoints, through Orbax: written in the background, kept by age and merit, read on any mesh."""
+"""Checkpoints, through Orbax: written in the background, kept by age and merit, read on any mesh.
 
+`workdir/checkpoints/STEP` holds a state, the measures of its parameters, and a checksum of each file.
+"""
+
+import errno
+import functools
 import json
+import math
 import os
 import shutil
 import sys
 
 from etils import epath
+import google_crc32c
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vit_jax import trees
+from vit_jax import files, processes, trees
 from vit_jax.errors import UserError
+
+BEST = '@best'  # behind a workdir: its best checkpoint instead of the newest one
+SCORE = 'score'  # among the metrics of a checkpoint: by which they are compared, larger is better
+CHECKSUMS = 'checksums.json'
+_ITEM = 'default'  # Orbax's name for the state
+# What TensorStore and the system say of a file that is absent, cut or altered, and of a disk that is full.
+_DAMAGE = ('NOT_FOUND:', 'DATA_LOSS:', 'OUT_OF_RANGE:')
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def checkpoint_folder(workdir: str) -> str:
@@ -20,110 +35,312 @@ def checkpoint_folder(workdir: str) -> str:
   return os.path.join(os.path.abspath(workdir), 'checkpoints')
 
 
+def steps_in(folder: str) -> list[int]:
+  """Returns the steps in a folder of checkpoints, whole or not, the newest first."""
+  if not os.path.isdir(folder):
+    return []
+  return sorted((int(e.name) for e in os.scandir(folder) if e.name.isdigit() and e.is_dir()),
+                reverse=True)
+
+
 def exists(workdir: str) -> bool:
-  """Tells whether a run has a checkpoint, readable or not."""
+  """Tells whether a run has a past: a checkpoint, readable or not, or one that was put aside."""
   folder = checkpoint_folder(workdir)
-  return os.path.isdir(folder) and any(name.isdigit() for name in os.listdir(folder))
+  return bool(steps_in(folder)) or os.path.isdir(folder) and any(
+      name.startswith('damaged-') for name in os.listdir(folder))
 
 
 class Checkpoints:
   """The checkpoints of one run: `workdir/checkpoints/STEP`.
 
-  A checkpoint appears only when it is complete. The newest `keep` stay, and the best by `best`.
+  A checkpoint appears only when it is complete. The newest `keep` stay, and the one of the best score.
   """
 
-  def __init__(self, workdir: str, keep: int = 2, best: str = ''):
-    """Opens the folder.
+  def __init__(self, workdir: str, keep: int = 2, best: bool = False):
+    """Opens nothing yet.
 
     Args:
       workdir: of the run.
       keep: how many of the newest stay.
-      best: name of a metric, larger is better, whose best checkpoint stays too; '' for none.
+      best: whether the one with the largest metric `SCORE` stays too.
     """
     self._folder = checkpoint_folder(workdir)
-    kept = [policies.LatestN(keep)]
-    if best:
-      kept.append(policies.BestN(get_metric_fn=lambda m: m.get(best, -np.inf), n=1,
-                                 keep_checkpoints_without_metrics=False))
-    self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
+    self._keep, self._best, self._saving, self._failed = keep, best, -1, False
+
+  @functools.cached_property
+  def _manager(self) -> ocp.CheckpointManager:
+    """Orbax's manager; opened after what is damaged was put aside, for it trusts what it finds."""
+    kept, score = [policies.LatestN(self._keep)], lambda m: m.get(SCORE, -np.inf)
+    if self._best:
+      kept.append(policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False))
+    return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(kept),
-        save_decision_policy=policies.FixedIntervalPolicy(1), cleanup_tmp_directories=True))
+        best_fn=score,  # else no metrics are written
+        save_decision_policy=policies.FixedIntervalPolicy(1), cleanup_tmp_directories=True,
+        async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums)))
 
   def save(self, step: int, state, metrics: dict[str, float] | None = None) -> None:
-    """Copies the state and writes it in the background; does nothing for a step already saved."""
-    if step not in self._manager.all_steps():
-      self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics or {})
+    """Copies the state and writes it in the background; does nothing for a step already saved.
+
+    Raises:
+      UserError: this checkpoint or the one before it cannot be written; those before stay.
+    """
+    if self._failed:
+      return
+    try:
+      if step not in self._manager.all_steps():
+        self._manager.wait_until_finished()
+        self._saving = step
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics or {})
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+      raise self._cannot_write(error) from error
+
+  def _write_checksums(self) -> None:
+    """Writes the checksums into the folder of the step that is being saved, before it gets its name."""
+    if jax.process_index():
+      return
+    for entry in os.scandir(self._folder):
+      if entry.is_dir() and entry.name.startswith(f'{self._saving}.'):
+        found = {path: checksum(os.path.join(entry.path, path)) for path in files_below(entry.path)}
+        files.write_json(os.path.join(entry.path, CHECKSUMS), found)
+
+  def _cannot_write(self, error: Exception) -> UserError:
+    self._failed = True
+    text = '; '.join(str(e) for e in causes(error))
+    reason = next((full for full in _FULL if full in text), first_line(error))
+    return UserError(f'cannot write the checkpoint of step {self._saving} into {self._folder}: {reason}; '
+                     'those before it stay. Mend that, and the same command continues')
 
   def restore(self, state):
     """Returns (the newest state that can be read, its step), or None where there is none.
 
-    A damaged checkpoint is put aside as `damaged-STEP`, with a line on stderr, and the one before
-    it is read.
+    What is proven damaged (a file is missing, cut or does not have its checksum) is put aside as
+    `damaged-STEP`, with a line on stderr, and the checkpoint before it is read. All processes agree.
 
     Args:
-      state: tree of `jax.ShapeDtypeStruct` with shardings, or of arrays: where each leaf goes.
+      state: tree of `jax.ShapeDtypeStruct` with shardings: where each leaf goes.
 
     Raises:
-      UserError: when there are checkpoints and none can be read.
+      UserError: when there are checkpoints and none is whole, or one cannot be read for another reason
+        than damage; then nothing is changed.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    steps = json.loads(processes.first(lambda: json.dumps(steps_in(self._folder)[:200])))
     for step in steps:
-      try:
-        return self._manager.restore(step, args=ocp.args.StandardRestore(state)), step
-      except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
-        self._put_aside(step, error)
-    if steps:
-      raise UserError(f'none of the checkpoints in {self._folder} can be read; remove the folder to '
-                      'start anew')
+      found = self._read(step, state)
+      if found is not None:
+        return found, step
+    if steps or processes.most(exists(os.path.dirname(self._folder))):
+      raise UserError(f'no checkpoint in {self._folder} can be read, damaged ones were put aside as '
+                      'damaged-STEP; bring one back from a copy, choose another --workdir, or remove '
+                      'that folder to start from step 0')
     return None
 
-  def _put_aside(self, step: int, error: Exception) -> None:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    print(f'checkpoint {step} is damaged ({reason}); falling back to the one before it',
-          file=sys.stderr, flush=True)
-    if jax.process_index() == 0:
-      aside = os.path.join(self._folder, f'damaged-{step}')
+  def _read(self, step: int, state):
+    """Returns the state of a step, or None after it was put aside."""
+    folder = os.path.join(self._folder, str(step))
+    found = None
+    try:
+      reason = damage(folder, jax.process_index(), jax.process_count())
+      verdict = 1 if reason else 0
+    except UserError as error:
+      reason, verdict = str(error), 2
+    verdict = processes.most(verdict)
+    if not verdict:
+      try:
+        found = ocp.StandardCheckpointHandler().restore(
+            epath.Path(folder) / _ITEM, args=ocp.args.StandardRestore(state))
+      except Exception as error:  # Orbax and TensorStore raise many kinds
+        reason = first_line(error)
+        verdict = 1 if is_damage(error) else 2
+      verdict = processes.most(verdict)
+    if verdict == 2:
+      raise UserError(f'cannot read the checkpoint {folder}: {reason or "another process failed"}; '
+                      'nothing was changed. If the cause passes, the same command continues')
+    if verdict == 1:
+      print(f'checkpoint {step} is damaged ({reason or "as another process says"}); falling back to the '
+            'one before it', file=sys.stderr, flush=True)
+      processes.first(lambda: self._put_aside(step))
+      return None
+    return found
+
+  def _put_aside(self, step: int) -> str:
+    aside = os.path.join(self._folder, f'damaged-{step}')
+    try:
       shutil.rmtree(aside, ignore_errors=True)
-      shutil.move(os.path.join(self._folder, str(step)), aside)
-    self._manager.reload()
+      os.rename(os.path.join(self._folder, str(step)), aside)
+    except OSError as error:
+      raise UserError(f'cannot rename the damaged checkpoint {step} in {self._folder}: '
+                      f'{error.strerror}; rename it') from None
+    return ''
+
+  def newest(self) -> int | None:
+    """Returns the newest step that is saved, or None."""
+    return next(iter(steps_in(self._folder)), None)
+
+  def metrics(self, step: int) -> dict[str, float]:
+    """Returns what was saved beside the state of a step."""
+    return metrics(os.path.join(self._folder, str(step)))
 
   def wait(self) -> None:
-    """Returns when all that was saved is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when all that was saved is on disk; raises as `save`."""
+    if '_manager' in self.__dict__ and not self._failed:
+      try:
+        self._manager.wait_until_finished()
+      except Exception as error:  # as in `save`
+        raise self._cannot_write(error) from error
 
   def close(self) -> None:
-    """Waits and frees the background threads."""
-    self._manager.close()
+    """Waits and frees the background threads; raises as `save`."""
+    self.wait()
+    if '_manager' in self.__dict__ and not self._failed:
+      self._manager.close()
+
+
+def causes(error: BaseException | None):
+  """Yields an error and what it arose from."""
+  while error is not None:
+    yield error
+    error = error.__cause__ or error.__context__
+
+
+def first_line(error: Exception) -> str:
+  """Returns what an error says, in at most 200 characters."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def is_damage(error: Exception) -> bool:
+  """Tells whether an error proves that a file of a checkpoint is absent, cut or altered."""
+  return any(isinstance(e, (FileNotFoundError, json.JSONDecodeError))
+             or any(code in str(e) for code in _DAMAGE) for e in causes(error))
+
+
+def files_below(folder: str) -> list[str]:
+  """Returns the files that hold the state in the folder of a step, relative to it."""
+  return sorted(os.path.relpath(os.path.join(place, name), folder)
+                for place, _, names in os.walk(os.path.join(folder, _ITEM)) for name in names
+                if name != 'commit_success.txt')
+
+
+def checksum(path: str) -> list[int]:
+  """Returns [bytes, CRC-32C] of a file."""
+  size, crc = 0, 0
+  with open(path, 'rb') as file:
+    while block := file.read(1 << 22):
+      size, crc = size + len(block), google_crc32c.extend(crc, block)
+  return [size, crc]
+
+
+def damage(folder: str, part: int = 0, parts: int = 1, contents: bool = True) -> str:
+  """Returns what proves that a step is damaged, or ''.
+
+  Args:
+    folder: of the step.
+    part, parts: which share of the files is read; all are counted.
+    contents: whether files are read, or only looked for.
+
+  Raises:
+    UserError: a file that is there cannot be read.
+  """
+  if not os.path.isfile(os.path.join(folder, _ITEM, '_METADATA')):
+    return f'it holds no {_ITEM}/_METADATA'
+  try:
+    wanted = files.read_json(os.path.join(folder, CHECKSUMS), 'remove it')
+  except FileNotFoundError:  # of a run that was killed between two writes, or older: TensorStore will tell
+    return ''
+  for i, (name, known) in enumerate(sorted(wanted.items())):
+    path = os.path.join(folder, name)
+    try:
+      if os.path.getsize(path) != known[0]:
+        return f'{name} has {os.path.getsize(path):,} bytes, not {known[0]:,}'
+      if contents and i % parts == part and checksum(path) != known:
+        return f'{name} does not have its checksum'
+    except FileNotFoundError:
+      return f'{name} is missing'
+    except OSError as error:
+      raise UserError(f'cannot read {path}: {error.strerror}; nothing was changed') from None
+  return ''
+
+
+def metrics(folder: str) -> dict[str, float]:
+  """Returns what was saved beside the state in the folder of a step; {} where that is not known."""
+  try:
+    return dict(files.read_json(os.path.join(folder, 'metrics', 'metrics'), ''))  # Orbax's names
+  except (FileNotFoundError, UserError, TypeError, ValueError):
+    return {}
+
+
+def best_step(folder: str) -> int | None:
+  """Returns the step with the best score in a folder of checkpoints, or None where none was measured."""
+  scores = {step: metrics(os.path.join(folder, str(step))).get(SCORE) for step in steps_in(folder)}
+  scores = {step: score for step, score in scores.items() if score is not None and math.isfinite(score)}
+  return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def is_run(path: str) -> bool:
+  """Tells whether a path names a run: a folder, or WORKDIR@best."""
+  return os.path.isdir(split_best(path)[0])
+
+
+def split_best(path: str) -> tuple[str, bool]:
+  """Returns (workdir, whether its best checkpoint is meant) of WORKDIR or WORKDIR@best."""
+  if path.endswith(BEST) and not os.path.isdir(path):
+    return path.removesuffix(BEST), True
+  return path, False
 
 
 def find(path: str) -> tuple[str, str]:
   """Returns (workdir, checkpoint folder of a step) for what a user may call a checkpoint.
 
   Args:
-    path: a workdir (its last stage and newest step count), or `workdir/checkpoints/STEP`.
+    path: a workdir (of its last stage the newest step that is whole), WORKDIR@best (its best step), or
+      `workdir/checkpoints/STEP`.
 
   Raises:
     UserError: when there is no checkpoint.
   """
-  path = os.path.abspath(path)
+  named, best = split_best(path)
+  path = os.path.abspath(named)
   if os.path.basename(os.path.dirname(path)) == 'checkpoints' and os.path.isdir(path):
     return os.path.dirname(os.path.dirname(path)), path
   if not os.path.isdir(path):
     raise UserError(f'no checkpoint {path!r}: it is no folder; give the workdir of a run')
   for stage in reversed(stages(path)):
-    folder = checkpoint_folder(os.path.join(path, stage))
-    steps = [int(s) for s in os.listdir(folder) if s.isdigit()] if os.path.isdir(folder) else []
-    if steps:
-      return os.path.join(path, stage), os.path.join(folder, str(max(steps)))
-  raise UserError(f'{path!r} is not a checkpoint: it holds no checkpoints/STEP')
+    workdir = os.path.join(path, stage) if stage else path
+    folder = checkpoint_folder(workdir)
+    if steps := steps_in(folder):
+      return workdir, os.path.join(folder, str(_best(named, folder) if best else _whole(folder, steps)))
+  raise UserError(f'{named!r} is not a checkpoint: it holds no checkpoints/STEP')
+
+
+def _best(workdir: str, folder: str) -> int:
+  step = best_step(folder)
+  if step is None:
+    raise UserError(f'{workdir!r} has no best checkpoint: none was saved at a step that was evaluated; '
+                    f'give {workdir} for the newest one, and train with checkpoint.best=true')
+  return step
+
+
+@functools.lru_cache(64)
+def _said_once(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def _whole(folder: str, steps: list[int]) -> int:
+  """Returns the newest step that lacks no file; the newest where all do."""
+  for step in steps:
+    reason = damage(os.path.join(folder, str(step)), contents=False)
+    if not reason:
+      return step
+    _said_once(f'checkpoint {step} in {folder} is damaged ({reason}); looking at the one before it')
+  return steps[0]
 
 
 def stages(workdir: str) -> list[str]:
   """Returns the folders of a run's stages in order; of a run without stages, ['']."""
   try:
-    with open(os.path.join(workdir, 'config.json')) as file:
-      return [stage['name'] for stage in json.load(file).get('stages', ())] or ['']
-  except (OSError, ValueError):
+    config = files.read_json(os.path.join(workdir, 'config.json'), '')
+    return [stage['name'] for stage in config.get('stages', ())] or ['']
+  except (FileNotFoundError, UserError):
     return ['']
 
 
@@ -137,20 +354,25 @@ def read_params(folder: str) -> trees.Flat:
     {path: array} on the host, as saved: a stack of layers stays one; state as 'batch_stats/...'.
 
   Raises:
-    UserError: when it cannot be read.
+    UserError: when it is damaged, or cannot be read.
   """
-  item = epath.Path(folder) / 'default'
+  if reason := damage(folder):
+    raise UserError(f'the checkpoint {folder} is damaged ({reason}); an older step may be whole')
+  item = epath.Path(folder) / _ITEM
   try:
     handler = ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(item).tree
-    key = 'ema' if saved.get('ema') else 'params'
-    kept = [key] + ['model_state'] * bool(saved.get('model_state'))
-    want = jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), {k: saved[k] for k in kept})
+    average = saved.get('ema')
+    kept = {'ema': average} if average else {k: saved[k] for k in ('params', 'model_state') if saved.get(k)}
+    want = jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), kept)
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), want)
     restored = handler.restore(item, args=ocp.args.PyTreeRestore(
         want, restore_args=args, partial_restore=True))
   except Exception as error:  # as in Checkpoints.restore
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    raise UserError(f'{folder} is not a readable checkpoint ({reason}); an older step may '
+    remedy = 'is damaged' if is_damage(error) else 'cannot be read'
+    raise UserError(f'the checkpoint {folder} {remedy} ({first_line(error)}); an older step may '
                     'be') from None
-  return {k: v for part in kept for k, v in trees.flatten(restored[part]).items()}
+  restored = restored['ema'] if average else {'params': restored['params'],
+                                              **restored.get('model_state', {})}
+  params = trees.flatten(restored.pop('params'))
+  return {**params, **trees.flatten(restored)}

@@ -69,10 +69,17 @@ def base() -> ConfigDict:
   parameters faster. sam_rho: radius of sharpness-aware minimisation; 0 for none. explore: test
   images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
   for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
-  checkpoint: steps between them, 0 for the end alone; `keep` newest checkpoints stay, and the best by
-  the test split if `best`; `fewshot`: data sets for few-shot regression, see
-  `vit_jax.evaluation.fewshot.open_probe`; `protocol`: whose preprocessing `--evaluate` takes for a
-  published file, that of the 'weights' or that in data of this 'config'.
+  checkpoint: `every` steps or `every_epochs` passes over the data, 0 for the end alone.
+
+  Of evaluate: batch_size: 0 for that of a part of a training batch; splits: those scored while
+  training, () for all; measure: by which evaluations are compared, such as 'validation/accuracy', ''
+  for the task's own on the validation split, or on the test split where there is no other; patience:
+  evaluations without a better measure after which the run stops, 0 for none; fewshot: data sets for
+  few-shot regression, see `vit_jax.evaluation.fewshot.open_probe`; protocol: whose preprocessing
+  `--evaluate` takes for a published file, that of the 'weights' or that in data of this 'config'.
+
+  Of checkpoint: `keep` newest ones stay; with `best` the step of the best evaluation is saved and
+  stays, too.
   """
   return ConfigDict(dict(
       seed=0, total_steps=0, total_epochs=0., init_from='', init_resampling='',
@@ -80,8 +87,9 @@ def base() -> ConfigDict:
       ema_decay=0., ema_warmup=True, sam_rho=0., explore=0,
       mesh=dict(data=-1, fsdp=1, model=1),
       log=dict(every=50, profile=(0, 0)),
-      evaluate=dict(every=0, fewshot=[], protocol='weights'),
-      checkpoint=dict(every=0, keep=2, best=True)))
+      evaluate=dict(every=0, every_epochs=0., batch_size=0, splits=(), measure='', patience=0,
+                    fewshot=[], protocol='weights'),
+      checkpoint=dict(every=0, every_epochs=0., keep=2, best=True)))
 
 
 def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> ConfigDict:
@@ -89,6 +97,7 @@ def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> Con
 
   source: built-in name, folder of class folders, folder of TFRecord or array_record shards, or name of a
   TFDS data set under `data_dir`. train, test: splits, such as train[:98%] or train[:800]+validation.
+  validation: split by which choices are made (the best step, an early stop), '' for none.
   mixture: dicts of source, train and weight, to train on instead. channels: 3, 1, or 0 for the source's
   own. features, classes, max_labels: what the records of shards hold, see `vit_jax.data.sources.shards`.
   real: ImageNet-ReaL's real.json. repeats: of each example in an epoch. crop, eval_crop: what the host
@@ -97,7 +106,7 @@ def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> Con
   'raise' or 'skip' images that cannot be read.
   """
   return ConfigDict(dict(
-      source=source, data_dir='', train='train', test='test', mixture=[], channels=0,
+      source=source, data_dir='', train='train', validation='', test='test', mixture=[], channels=0,
       features=dict(image='', label='', name='', first_label=0), classes='', max_labels=1, real='',
       repeats=1, batch_size=batch_size, resolution=resolution, crop=dict(name='squash'),
       eval_crop=dict(name='squash'), interpolation='bilinear', antialias=True, exact_resize=False,
@@ -274,6 +283,24 @@ def stages(config: ConfigDict) -> list[ConfigDict]:
   if 'stages' not in config:
     return [config]
   return [ConfigDict(stage).lock() for stage in config.stages]
+
+
+def interval(config: ConfigDict, section: str, num_train: int) -> int:
+  """Returns the steps between two evaluations or checkpoints; 0: at the end alone.
+
+  Args:
+    config: of the run.
+    section: 'evaluate' or 'checkpoint': `every` steps, or `every_epochs` passes over the data.
+    num_train: examples of a pass.
+
+  Raises:
+    UserError: when both are set, or one is negative.
+  """
+  every, epochs = config[section].every, config[section].every_epochs
+  if every and epochs or every < 0 or not epochs >= 0.:
+    raise UserError(f'set {section}.every (steps) or {section}.every_epochs, not negative, and the other to '
+                    f'0; now {every} and {epochs}')
+  return max(round(epochs * num_train / config.data.batch_size), 1) if epochs else every
 
 
 def total_steps(config: ConfigDict, num_train: int) -> int:

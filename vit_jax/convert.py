@@ -9,7 +9,6 @@ those have no name for). timm, deit, torchvision, huggingface: state dicts as sa
 """
 
 import importlib
-import os
 
 from vit_jax import errors
 from vit_jax.flags import Parser, size
@@ -31,11 +30,11 @@ def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'n
   flags.add_argument('--image_size', metavar='HEIGHTxWIDTH', type=size, default=(0, 0),
                      help='of the images that a published file was trained at, if not square')
   flags = flags.parse_args()
-  from vit_jax import trees
+  from vit_jax import checkpoint, trees
   weights = importlib.import_module(f'{package}.weights')
   weights.check_format(flags.target, flags.to)
   # Models that a file cannot tell apart have the same names and shapes: any of them converts it.
-  known = [] if flags.model or os.path.isdir(flags.source) else weights.candidates(flags.source)[:1]
+  known = [] if flags.model or checkpoint.is_run(flags.source) else weights.candidates(flags.source)[:1]
   source = ([flags.model] if flags.model else known) + [flags.source]
   loaded = weights.load(*source, verbose=False, trained_image_size=flags.image_size)
   notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to, loaded.info.image_size)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import compilation, trees, weights
-from vit_jax.checkpoint import find
+from vit_jax.checkpoint import find, is_run
 from vit_jax.data import augment, crops, images
 from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
@@ -68,7 +68,7 @@ class Classifier:
       UserError: as `weights.load`.
     """
     loaded = weights.load(*filter(None, (model, checkpoint)), image_size=image_size, verbose=False)
-    if model or not os.path.isdir(checkpoint):
+    if model or not is_run(checkpoint):
       return cls(loaded)
     workdir, _ = find(checkpoint)
     return cls(loaded, weights.run_config(workdir)['task'].get('loss', 'softmax'))

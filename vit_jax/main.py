@@ -66,12 +66,19 @@ def train_stages(config, workdir: str) -> dict:
     The results of the last stage, with `seconds` of all, and `test_accuracy_before_NAME`.
   """
   import jax
-  from vit_jax import config as config_lib, run, sharding, train
+  from vit_jax import config as config_lib, sharding, train, workdir as workdir_lib
   for stage in config_lib.stages(config):
     mesh = sharding.make_mesh(**stage.mesh)
     with jax.set_mesh(mesh):
       train.plan(stage, mesh)  # so that the last stage's mistakes show before the first has run
-  run.open_workdir(workdir, config)
+  with workdir_lib.locked(workdir):
+    for line in workdir_lib.open_workdir(workdir, config):
+      print(line, flush=True)
+    return _stages(config, workdir)
+
+
+def _stages(config, workdir: str) -> dict:
+  from vit_jax import config as config_lib, train
   results, before, started = {}, {}, time.monotonic()
   for stage in config_lib.stages(config):
     name = stage.name
@@ -92,11 +99,11 @@ def train_stages(config, workdir: str) -> dict:
 def conclude(config, workdir: str, results: dict) -> None:
   """Says what was reached, where everything lies, and what to try next; the first process does."""
   import jax
-  from vit_jax import config as config_lib, run
+  from vit_jax import config as config_lib, files
   if jax.process_index():
     return
   if config.get('stages'):
-    run.write_json(os.path.join(workdir, 'results.json'), results)
+    files.write_json(os.path.join(workdir, 'results.json'), results)
   if not results['finished']:
     return
   print()
@@ -109,21 +116,37 @@ def conclude(config, workdir: str, results: dict) -> None:
   if config.explore:
     explore = importlib.import_module(f'{package}.explore')
     print(f'The picture page is {explore.explore(workdir, count=config.explore)}')
-  print(f'Next: python -m {package}.predict {workdir} IMAGE_OR_FOLDER... --out=predictions.png')
+  best = '@best' if results.get('best_step', results['steps']) != results['steps'] else ''
+  print(f'Next: python -m {package}.predict {workdir}{best} IMAGE_OR_FOLDER... --out=predictions.png')
 
 
 def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evaluate: bool):
   """Returns the config that the flags name; without `--config`, the one in the workdir."""
-  from vit_jax import config as config_lib
+  from vit_jax import checkpoint, config as config_lib
   if spec:
     return config_lib.load(spec, overrides)
-  saved = os.path.join(workdir, 'config.json')
-  if evaluate:
-    from vit_jax import checkpoint
-    saved = os.path.join(checkpoint.find(workdir)[0], 'config.json')
+  saved = os.path.join(checkpoint.find(workdir)[0] if evaluate else workdir, 'config.json')
   if not os.path.exists(saved):
-    raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no run to continue')
+    raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no config.json of a run to '
+                           'continue')
   return config_lib.load(saved, overrides)
+
+
+def evaluate(config, workdir: str) -> None:
+  """Prints the measures of the run in the workdir; where it has no checkpoint, of `init_from`."""
+  import jax
+  from vit_jax import checkpoint, config as config_lib, evaluate as evaluate_lib
+  config = config_lib.stages(config)[-1]
+  folder = checkpoint.split_best(workdir)[0]
+  if any(checkpoint.exists(os.path.join(folder, stage)) for stage in checkpoint.stages(folder)):
+    with config.unlocked():
+      config.init_from = workdir
+  elif not config.init_from:
+    checkpoint.find(workdir)  # says what is missing
+  measures = evaluate_lib.evaluate(config, folder)
+  if jax.process_index() == 0:
+    for name, value in measures.items():
+      print(f'{name:32} {value}')
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     raise errors.unknown('flag', unknown[0].split('=')[0], known)
   config = run_config(flags.config, overrides, flags.workdir, flags.evaluate)
   import jax
-  from vit_jax import compilation, config as config_lib, train
+  from vit_jax import compilation, train
   if flags.cpu_devices:
     jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_num_cpu_devices', flags.cpu_devices)
@@ -143,12 +166,7 @@ def main(argv: list[str] | None = None) -> None:
   compilation.keep_freed_memory()
   start_processes(flags.distributed)
   if flags.evaluate:
-    config = config_lib.stages(config)[-1]
-    if not config.init_from or not flags.config:
-      with config.unlocked():
-        config.init_from = flags.workdir
-    for name, value in train.evaluate(config, flags.workdir).items():
-      print(f'{name:32} {value}')
+    evaluate(config, flags.workdir)
   elif config.get('stages'):
     conclude(config, flags.workdir, train_stages(config, flags.workdir))
   else:

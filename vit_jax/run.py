@@ -1,181 +1,146 @@
-"""A run's workdir: its config, logs, checkpoints, progress, and what stops it."""
+"""A training run while it goes: its logs, checkpoints, progress, and what stops it."""
 
-import csv
+import contextlib
 import json
 import math
 import os
 import resource
-import signal
 import sys
-import threading
 import time
+from collections.abc import Iterator, Mapping
 
 from clu import parameter_overview
 import jax
-from jax.experimental import multihost_utils
 
-from vit_jax import config as config_lib, metrics, trees
-from vit_jax.checkpoint import Checkpoints
+from vit_jax import config as config_lib, files, metrics, trees
+from vit_jax.checkpoint import SCORE, Checkpoints
 from vit_jax.data.info import Info
-from vit_jax.errors import UserError
+from vit_jax.errors import FULL, UserError
+from vit_jax.signals import Stop
+from vit_jax.workdir import check_constants, open_workdir, write_tables
 
 IN_FLIGHT = 1  # steps that the host may be ahead of the device
+KEPT = 1000  # steps whose metrics wait on the device for a line of the log
+SMALLER_IS_BETTER = ('loss', 'error', 'brier_score')  # what such names end with
 
 
 class NotFinite(UserError):
   """The loss or the gradient is NaN or infinite."""
 
 
-# What may differ when a run is continued: where and how it runs, not what it computes.
-_MAY_CHANGE = ('mesh', 'log', 'evaluate', 'checkpoint', 'explore', 'init_from', 'data.on_error')
-
-
-def open_workdir(workdir: str, config, info: Info | None = None) -> None:
-  """Makes the workdir, or checks that the run in it is this config's.
+def better_score(measure: str, measures: Mapping[str, float]) -> float:
+  """Returns a measure so that larger is better.
 
   Raises:
-    UserError: when it cannot be written, or holds another config's run; names what differs.
+    UserError: when the evaluation has no such measure.
   """
-  path = os.path.join(workdir, 'config.json')
-  new = config_lib.to_dict(config)
-  try:
-    if os.path.exists(path):
-      with open(path) as file:
-        _compare(dict(config_lib.leaves(json.load(file))), dict(config_lib.leaves(new)), workdir)
-      if info and os.path.exists(os.path.join(workdir, 'info.json')):
-        _compare_data(Info.load(workdir), info, workdir)
-    if jax.process_index() == 0:
-      os.makedirs(workdir, exist_ok=True)
-      write_json(path, new)
-      if info:
-        info.save(workdir)
-  except OSError as error:
-    raise UserError(f'cannot write the workdir {workdir!r}: {error.strerror}; choose another '
-                    '--workdir') from None
-
-
-def write_json(path: str, content: dict) -> None:
-  """Writes JSON that appears whole or not at all."""
-  with open(f'{path}.part', 'w') as file:
-    json.dump(content, file, indent=1)
-  os.replace(f'{path}.part', path)
-
-
-def write_tables(workdir: str, tables: dict[str, list[dict]]) -> None:
-  """Writes each table of an evaluation as `NAME.csv`, or as JSON where the name ends with `.json`.
-
-  The first process does, into a workdir.
-  """
-  if jax.process_index() or not os.path.isdir(workdir):
-    return
-  for name, rows in tables.items():
-    if name.endswith('.json'):
-      with open(os.path.join(workdir, name), 'w') as file:
-        file.write(json.dumps(rows))  # at once: json.dump to a file takes many times as long
-      continue
-    with open(os.path.join(workdir, f'{name}.csv'), 'w', newline='') as file:
-      writer = csv.DictWriter(file, rows[0])
-      writer.writeheader()
-      writer.writerows(rows)
-
-
-def _compare(old: dict, new: dict, workdir: str) -> None:
-  differ = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)
-            and not any(k == m or k.startswith(f'{m}.') for m in _MAY_CHANGE)]
-  if differ:
-    shown = ', '.join(f'{k} {old.get(k)!r} -> {new.get(k)!r}' for k in differ[:4])
-    raise UserError(f'{workdir!r} holds the run of another config ({shown}'
-                    f'{", ..." if len(differ) > 4 else ""}); choose another --workdir, or remove it')
-
-
-def _compare_data(old: Info, new: Info, workdir: str) -> None:
-  """Raises UserError when a run would go on in data that changed: its order would be another."""
-  if (old.num_train, old.classes) != (new.num_train, new.classes):
-    raise UserError(f'{workdir!r} was trained on {old.num_train:,} examples of {old.num_classes} '
-                    f'classes, {new.source} now has {new.num_train:,} of {new.num_classes}; to go on '
-                    'would repeat some and miss others: restore the data, or choose another --workdir')
+  if measure not in measures:
+    raise UserError(f'evaluate.measure={measure!r} is no measure of this run; choose one of: '
+                    + ', '.join(measures))
+  value = float(measures[measure])
+  return -value if measure.endswith(SMALLER_IS_BETTER) else value
 
 
 class Run:
   """Logs, checkpoints and stop signals of one training run."""
 
-  def __init__(self, workdir: str, config, info: Info, total_steps: int, best: str):
-    """Opens the workdir; see `open_workdir`."""
-    open_workdir(workdir, config, info)
+  def __init__(self, workdir: str, config, info: Info, total_steps: int, measure: str):
+    """Opens the workdir, which `workdir.locked` keeps; see `open_workdir`.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      info: facts of its data.
+      total_steps: when it ends.
+      measure: by which evaluations are compared, such as 'test/accuracy'.
+    """
+    said = open_workdir(workdir, config, info)
     self.workdir, self.total_steps = workdir, total_steps
-    self._config = config
-    self._checkpoints = Checkpoints(workdir, config.checkpoint.keep,
-                                    best if config.checkpoint.best else '')
-    self._pending, self._measures, self._images = [], {}, 0
+    self._config, self._measure = config, measure
+    self._every = {section: config_lib.interval(config, section, info.num_train)
+                   for section in ('evaluate', 'checkpoint')} | {'log': config.log.every}
+    self._checkpoints = Checkpoints(workdir, config.checkpoint.keep, config.checkpoint.best)
+    # {best: score, step of it, evaluations since then}, and the measures of a step.
+    self._progress, self._measured = {}, (-1, {})
+    self._pending, self._total, self._images = [], None, 0
     self._clock = self._started = time.monotonic()
-    self._writer, self._profiling, self._stop = None, False, threading.Event()
-    # Several processes must agree on the step to stop at: there JAX's own handler stays.
-    if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+    self._writer, self._profiling = None, False
+    self._stop = Stop()
     if jax.process_index() == 0:
       from tensorboardX import SummaryWriter  # here: it imports protobuf
       self._writer = SummaryWriter(workdir, write_to_disk=True)
+    for line in said:
+      self.say(line)
 
   def list_parameters(self, params) -> None:
     """Writes the table of all parameters, their shapes and types to `parameters.txt`."""
     if jax.process_index() == 0:
-      with open(os.path.join(self.workdir, 'parameters.txt'), 'w') as file:
+      with files.replacing(os.path.join(self.workdir, 'parameters.txt')) as file:
         file.write(parameter_overview.get_parameter_overview(params, include_stats=False) + '\n')
 
   def check_constants(self, constants) -> None:
-    """Says what a task reads in every step; UserError when the run in the workdir began with other."""
-    path, found = os.path.join(self.workdir, 'constants.json'), {}
+    """Says what a task reads in every step; see `workdir.check_constants`."""
+    found = {name: trees.fingerprint(tree) for name, tree in constants.items()}
     for name, tree in constants.items():
-      found[name] = trees.fingerprint(tree)
       self.say(f'{name}: {trees.count(tree):,} numbers, fingerprint {found[name]}')
-    if os.path.exists(path):
-      with open(path) as file:
-        old = json.load(file)
-      for name in found:
-        if found[name] != old.get(name):
-          raise UserError(f'the run in {self.workdir!r} began with another {name} (fingerprint '
-                          f'{old.get(name)}, now {found[name]}); give it that one, or choose another '
-                          '--workdir')
-    elif found and jax.process_index() == 0:
-      write_json(path, found)
+    check_constants(self.workdir, found)
 
   def say(self, text: str) -> None:
     """Prints a line, from the first process alone."""
     if jax.process_index() == 0:
       print(text, flush=True)
 
-  def restore(self, state):
-    """Returns the state of the newest good checkpoint, or the state given where there is none."""
-    found = self._checkpoints.restore(state)
+  def restore(self, shapes):
+    """Returns the state of the newest good checkpoint, or None where there is none; see `Checkpoints`."""
+    found = self._checkpoints.restore(shapes)
     if found is None:
-      return state
+      return None
     state, step = found
+    saved = self._checkpoints.metrics(step)
+    self._progress = {k: saved[k] for k in ('best', 'best_step', 'stale') if k in saved}
     self.say(f'resumed from step {step}')
     return state
 
-  def give_up(self, step: int, state, error: UserError) -> None:
+  def give_up(self, step: int, state) -> None:
     """Keeps what was learnt before an error; one of several processes ends at once instead.
 
     The others met no error, wait for it in their next step, and are ended by JAX when it is gone. What
-    is not finite is not kept, and all processes know of it.
+    is not finite is not kept, and all processes know of it. A step that failed has taken its state along.
     """
-    if isinstance(error, NotFinite):
+    error = sys.exception()
+    if isinstance(error, NotFinite) or any(x.is_deleted() for x in jax.tree.leaves(state)):
       return
     if jax.process_count() == 1:
-      self.save(step, state)
+      try:
+        self.save(step, state)
+      except UserError as second:
+        print(f'vit_jax: {second}', file=sys.stderr)
       return
     print(f'vit_jax: process {jax.process_index()}: {error}', file=sys.stderr, flush=True)
     os._exit(2)
 
   def stopping(self, step: int) -> bool:
-    """Tells whether SIGTERM came; all processes get the same answer for the same step."""
-    if jax.process_count() > 1:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._stop.is_set()
+    """Tells whether a stop signal came; all processes get the same answer for the same step."""
+    return self._stop.asked(step)
+
+  @property
+  def exhausted(self) -> bool:
+    """Tells whether the measure has not become better for `evaluate.patience` evaluations."""
+    patience = self._config.evaluate.patience
+    return patience > 0 and self._progress.get('stale', 0) >= patience
+
+  def why_exhausted(self) -> str:
+    """Returns what an early stop is told by."""
+    return (f'{self._measure} was best at step {self._progress.get("best_step")}, and no better in the '
+            f'{self._progress["stale"]} evaluations since then (evaluate.patience)')
+
+  def improved(self, step: int) -> bool:
+    """Tells whether this step is the best one so far, and to be kept."""
+    return self._config.checkpoint.best and self._progress.get('best_step') == step
 
   def due(self, section: str, step: int) -> bool:
-    """Tells whether `config[section].every` steps are over, or all are."""
-    every = self._config[section].every
+    """Tells whether the steps between two evaluations, checkpoints or lines are over, or all are."""
+    every = self._every[section]
     return step == self.total_steps or bool(every) and step % every == 0
 
   def profile(self, step: int) -> None:
@@ -197,27 +162,36 @@ class Run:
     self._images += batch_size
     if self.due('log', step):
       self.flush()
+    elif len(self._pending) >= KEPT:
+      self._gather()
 
-  def flush(self) -> None:
-    """Writes the mean of the metrics since the last line.
+  def _gather(self):
+    """Adds the metrics that wait to the total since the last line; returns those of the last step.
 
     Raises:
       NotFinite: names the first step whose loss or gradient is not finite.
     """
-    if not self._pending:
-      return
     pending = jax.device_get(self._pending)
     self._pending = []
-    total = None
     for step, sums in pending:
       values = metrics.mean(sums)
       bad = [k for k in ('loss', 'gradient_norm') if not math.isfinite(values.get(k, 0.))]
       if bad:
-        raise NotFinite(f'the {bad[0]} of step {step} is {values[bad[0]]}; the run stopped and its '
-                        f'last good checkpoint stays. Lower schedule.peak, warm up longer, or set '
-                        'optimizer.clip_norm=1.0')
-      total = metrics.add(total, sums)
-    values = metrics.mean(total)
+        saved = self._checkpoints.newest()
+        where = ('no checkpoint was kept: the mended command may take the same workdir' if saved is None
+                 else f'the checkpoint of step {saved} stays: start another --workdir, with init_from='
+                 f'{self.workdir} or from the beginning')
+        raise NotFinite(f'the {bad[0]} of step {step} is {values[bad[0]]}, the run stopped; lower '
+                        f'schedule.peak, warm up longer, or set optimizer.clip_norm=1.0; {where}')
+      self._total = metrics.add(self._total, sums)
+    return pending[-1]
+
+  def flush(self) -> None:
+    """Writes the mean of the metrics since the last line; raises as `_gather`."""
+    if not self._pending:
+      return
+    step, sums = self._gather()
+    values, self._total = metrics.mean(self._total), None
     values['learning_rate'] = float(sums['learning_rate'][0])
     now = time.monotonic()
     rate = self._images / max(now - self._clock, 1e-9)
@@ -238,37 +212,67 @@ class Run:
     for name, value in values.items():
       self._writer.add_scalar(name, value, step)
 
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Keeps what is done meanwhile, an evaluation, out of the images/s of training."""
+    begin = time.monotonic()
+    yield
+    self._clock += time.monotonic() - begin
+
   def report(self, step: int, measures: dict[str, float], tables: dict[str, list[dict]]) -> None:
-    """Logs the measures of an evaluation and writes its tables; the next checkpoint carries them."""
+    """Logs the measures of an evaluation and writes its tables; the checkpoint of this step carries them.
+
+    Raises:
+      UserError: when `evaluate.measure` is not among them.
+    """
     self.write(step, measures)
     write_tables(self.workdir, tables)
-    self._measures = {k: float(v) for k, v in measures.items()}
     self.say(f'step {step}  ' + '  '.join(
         f'{k} {v if isinstance(v, int) else format(v, ".4g")}' for k, v in measures.items()))
-    self._clock = time.monotonic()
+    score = better_score(self._measure, measures)
+    if math.isfinite(score) and score > self._progress.get('best', -math.inf):
+      self._progress = dict(best=score, best_step=step, stale=0)
+    else:
+      self._progress['stale'] = self._progress.get('stale', 0) + 1
+    self._measured = step, {**{k: float(v) for k, v in measures.items()}, SCORE: score}
 
   def save(self, step: int, state) -> None:
-    """Saves the state in the background, once the steps up to it are known to be finite."""
+    """Saves the state in the background, once the steps up to it are known to be finite.
+
+    Raises:
+      UserError: when it cannot be written.
+    """
     self.flush()
-    self._checkpoints.save(step, state, self._measures)
-    self._measures = {}
+    measured, measures = self._measured
+    self._checkpoints.save(step, state, {**self._progress, **(measures if measured == step else {})})
 
   def seconds(self) -> float:
     """Returns the time since the run was opened."""
     return time.monotonic() - self._started
 
   def close(self) -> None:
-    """Waits for the checkpoints and closes the logs."""
+    """Waits for the checkpoints, closes the logs and gives the signals back.
+
+    Raises:
+      UserError: when the last checkpoint cannot be written.
+    """
+    self._stop.close()
     if self._profiling:
       jax.profiler.stop_trace()
-    self._checkpoints.close()
     if self._writer:
       self._writer.close()
+    self._checkpoints.close()
 
   def results(self, values: dict) -> dict:
-    """Writes `results.json`, and returns what it holds."""
+    """Writes `results.json`, with the best step, and returns what it holds."""
+    if 'best_step' in self._progress:
+      best = self._progress['best']
+      name = f'best_{self._measure.replace("/", "_")}'
+      values = {**values, 'best_step': self._progress['best_step'],
+                name: -best if self._measure.endswith(SMALLER_IS_BETTER) else best}
+    self._checkpoints.wait()  # results without their checkpoint would be a claim
     if jax.process_index() == 0:
-      write_json(os.path.join(self.workdir, 'results.json'), values)
+      files.write_json(os.path.join(self.workdir, 'results.json'), values)
     return values
 
 

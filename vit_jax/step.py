@@ -22,7 +22,8 @@ class TrainState:
     step: number of updates made.
     params, model_state: of the model.
     opt_state: of the optimizer.
-    ema: exponential average of the parameters, or None.
+    ema: exponential average of the parameters and of what else the model keeps, such as running
+      statistics: {'params': ..., 'batch_stats': ...}; or None.
   """
   step: jax.Array
   params: Any
@@ -31,9 +32,16 @@ class TrainState:
   ema: Any
 
 
-def create_state(task: Task, optimizer: Callable, example: Batch, mesh, rules: sharding.Rules,
-                 seed: int, ema: bool) -> tuple[TrainState, optax.GradientTransformation, list[str]]:
-  """Returns a fresh state, made where it lies: no device ever holds it whole if rules split it.
+def evaluated(state: TrainState) -> tuple[Any, Any]:
+  """Returns (parameters, model state) that are evaluated: the averages where a run keeps them."""
+  if state.ema is None:
+    return state.params, state.model_state
+  return state.ema['params'], {k: v for k, v in state.ema.items() if k != 'params'}
+
+
+def plan_state(task: Task, optimizer: Callable, example: Batch, mesh, rules: sharding.Rules, seed: int,
+               ema: bool) -> tuple[TrainState, Callable, optax.GradientTransformation, list[str]]:
+  """Returns what a state will be, and what makes a fresh one where it lies.
 
   Args:
     task: makes the variables.
@@ -42,24 +50,34 @@ def create_state(task: Task, optimizer: Callable, example: Batch, mesh, rules: s
     mesh: with axes data, fsdp, model.
     rules: where parameters lie.
     seed: of the parameters.
-    ema: whether to keep an average of the parameters.
+    ema: whether to keep an average.
 
   Returns:
-    (state, optimizer, sentences on what could not be split).
+    (state of `jax.ShapeDtypeStruct` with shardings, () -> fresh state: no device ever holds it whole if
+    rules split it, optimizer, sentences on what could not be split).
   """
   shapes = jax.eval_shape(lambda rng: task.init(rng, example), jax.random.key(0))
   transform = optimizer(shapes['params'])
 
   def init(key):
     variables = dict(task.init(key, example))
-    params = variables.pop('params')
     # A copy: two leaves of a donated state must not share a buffer.
-    average = jax.tree.map(jnp.copy, params) if ema else None
+    average = jax.tree.map(jnp.copy, variables) if ema else None
+    params = variables.pop('params')
     return TrainState(jnp.zeros((), jnp.int32), params, variables, transform.init(params), average)
 
   key = jax.random.key(seed)
-  where, undivided = sharding.shardings(jax.eval_shape(init, key), rules, mesh)
-  return jax.jit(init, out_shardings=where)(key), transform, undivided
+  shapes = jax.eval_shape(init, key)
+  where, undivided = sharding.shardings(shapes, rules, mesh)
+  placed = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+                        shapes, where)
+  return placed, lambda: jax.jit(init, out_shardings=where)(key), transform, undivided
+
+
+def create_state(*args, **kwargs) -> tuple[TrainState, optax.GradientTransformation, list[str]]:
+  """Returns (fresh state, optimizer, what could not be split) of what `plan_state` takes."""
+  _, make_state, transform, undivided = plan_state(*args, **kwargs)
+  return make_state(), transform, undivided
 
 
 def split(batch: Batch, parts: int) -> Batch:
@@ -113,10 +131,11 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
     task: gives augmentation and loss.
     optimizer: turns gradients into updates.
     schedule: step -> learning rate, for the log.
-    state: gives the shardings, which stay as they are.
+    state: gives the shardings, which stay as they are; arrays or shapes.
     seed: all randomness is a function of (seed, step, index in the global batch).
     accumulate: parts in which a batch is computed; the update is that of the whole.
-    ema_decay: of the average: average = decay * average + (1 - decay) * parameters.
+    ema_decay: of the average: average = decay * average + (1 - decay) * parameters; running statistics
+      are averaged as the parameters are, whole numbers are taken as they are.
     ema_warmup: whether that decay starts lower, as min(decay, (1 + step) / (10 + step)), so that
       the first parameters are soon forgotten.
     sam_rho: radius of sharpness-aware minimisation; 0 for none, see `ascend`.
@@ -141,7 +160,7 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
     if ema is not None:
       warm = (1. + state.step) / (10. + state.step) if ema_warmup else 1.
       decay = jnp.minimum(ema_decay, warm)
-      ema = optax.incremental_update(params, ema, 1. - decay)
+      ema = average({'params': params, **model_state}, ema, decay)
     one = jnp.ones(())
     sums = {**sums, 'gradient_norm': (optax.global_norm(grads), one),
             'learning_rate': (schedule(state.step), one)}
@@ -149,6 +168,12 @@ def make(task: Task, optimizer: optax.GradientTransformation, schedule: Callable
 
   where = jax.tree.map(lambda x: x.sharding, state)
   return compilation.jit(train_step, donate_argnums=0, out_shardings=(where, None))
+
+
+def average(new, old, decay):
+  """Returns decay * old + (1 - decay) * new of floating leaves, and the other leaves of `new`."""
+  return jax.tree.map(lambda n, o: decay * o + (1. - decay) * n
+                      if jnp.issubdtype(n.dtype, jnp.floating) else n, new, old)
 
 
 def check_accumulate(batch_size: int, accumulate: int, shards: int) -> None:

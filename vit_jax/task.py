@@ -52,12 +52,19 @@ class Task(Protocol):
   """What differs between systems. It owns no optimizer, no mesh and no file."""
 
   weights: ModuleType  # reads and writes weights of its models, as `vit_jax.weights` does
-  best: str  # name of the measure by which checkpoints are compared; larger is better
+  best: str  # name of the measure of a split by which checkpoints are compared, such as 'accuracy'
   rules: sharding.Rules  # where the parameters lie on the mesh
 
   @classmethod
-  def open_data(cls, config, seed: int, mesh):
-    """Returns the data of `config.data`, as `vit_jax.data.pipeline.Data`."""
+  def open_data(cls, config, seed: int, mesh, eval_batch: int = 0):
+    """Returns the data of `config.data`, as `vit_jax.data.pipeline.Data`.
+
+    Args:
+      config: `config.data`.
+      seed: of the order and of what is random on the host.
+      mesh: on which the batches lie.
+      eval_batch: rows of a batch that is evaluated; 0: as of a training batch.
+    """
 
   @classmethod
   def from_config(cls, config, info) -> 'Task':
@@ -92,8 +99,8 @@ class Task(Protocol):
   def loss(self, params, model_state, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns the scalar that is minimised, for an augmented batch or a part of one."""
 
-  def evaluators(self) -> Sequence[Evaluator]:
-    """Returns what measures each evaluation split, all in one pass over it."""
+  def evaluators(self, split: str = 'test') -> Sequence[Evaluator]:
+    """Returns what measures a split ('test' or 'validation'), all in one pass over it."""
 
 
 def keys(seed: int, step) -> tuple[jax.Array, jax.Array]:
@@ -129,8 +136,13 @@ def find(config) -> type[Task]:
                     'vit_jax.tasks.classification.Classification') from None
 
 
+def eval_batch(config) -> int:
+  """Returns the rows of a batch that is evaluated: `evaluate.batch_size`, or what a step holds at once."""
+  return config.evaluate.batch_size or max(config.data.batch_size // max(config.accumulate, 1), 1)
+
+
 def build(config, mesh) -> tuple[Any, Task]:
   """Returns (data, task) of a config; UserError for what cannot be used."""
   task = find(config)
-  data = task.open_data(config.data, config.seed, mesh)
+  data = task.open_data(config.data, config.seed, mesh, eval_batch(config))
   return data, task.from_config(config, data.info)

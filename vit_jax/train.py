@@ -5,36 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vit_jax import checkpoint, compilation, optimizers, schedules, sharding, trees
-from vit_jax import config as config_lib, step as step_lib, task as task_lib
-from vit_jax.data import pipeline
+from vit_jax import config as config_lib, optimizers, processes, schedules, sharding, trees
+from vit_jax import checkpoint, step as step_lib, task as task_lib, workdir as workdir_lib
 from vit_jax.errors import UserError
-from vit_jax.evaluation import fewshot
-from vit_jax.run import Run, write_tables
-
-
-class Evaluation:
-  """Evaluates a state on every split and few-shot; `tables`: {name: rows} of the latest evaluation."""
-
-  def __init__(self, task: task_lib.Task, data: pipeline.Data, config, mesh):
-    self._splits, self.tables = data.splits, {}
-    self._evaluators = [(e, compilation.jit(e.step)) for e in task.evaluators()]
-    self._probes = fewshot.open_probes(config.evaluate.fewshot, config.data, task, mesh)
-
-  def __call__(self, params, model_state) -> dict[str, float]:
-    """Returns {'test/accuracy': ...}; every example counts once on any number of devices."""
-    measures = {}
-    for split, batches in self._splits.items():
-      totals = [None] * len(self._evaluators)
-      for batch in batches:
-        for i, (evaluator, step) in enumerate(self._evaluators):
-          totals[i] = evaluator.update(totals[i], step(params, model_state, batch))
-      for (evaluator, _), total in zip(self._evaluators, totals):
-        measures |= {f'{split}/{k}': v for k, v in evaluator.finish(total).items()}
-        self.tables |= {f'{split}_{k}': rows for k, rows in evaluator.tables(total).items()}
-    for name, probe in self._probes.items():
-      measures |= {f'fewshot/{name}_{k}': v for k, v in probe(params, model_state).items()}
-    return measures
+from vit_jax.evaluation.scoring import Evaluation
+from vit_jax.run import Run
 
 
 def plan(config, mesh):
@@ -46,12 +21,23 @@ def plan(config, mesh):
   data, task = task_lib.build(config, mesh)
   steps = config_lib.total_steps(config, data.info.num_train)
   step_lib.check_accumulate(config.data.batch_size, config.accumulate, sharding.batch_shards(mesh))
+  config_lib.interval(config, 'checkpoint', data.info.num_train)
+  if not config_lib.interval(config, 'evaluate', data.info.num_train) and config.evaluate.patience:
+    raise UserError(f'evaluate.patience={config.evaluate.patience} counts evaluations; set '
+                    'evaluate.every_epochs=1, or evaluate.every to some steps')
   schedule = schedules.make(**config.schedule, total_steps=steps,
                             steps_per_epoch=data.info.num_train / config.data.batch_size)
   optimizer = functools.partial(optimizers.make, schedule=schedule, **config.optimizer)
   shapes = jax.eval_shape(lambda rng: task.init(rng, data.example), jax.random.key(0))
   jax.eval_shape(lambda params: optimizer(params).init(params), shapes['params'])
-  return data, task, optimizer, schedule, steps, Evaluation(task, data, config, mesh)
+  evaluation = Evaluation(task, data.splits, config, mesh, task_lib.eval_batch(config))
+  return data, task, optimizer, schedule, steps, evaluation
+
+
+def measure(config, task, splits) -> str:
+  """Returns the name of the measure by which evaluations are compared."""
+  split = 'validation' if 'validation' in splits else 'test'
+  return config.evaluate.measure or f'{split}/{task.best}'
 
 
 def start(config, task, state, info):
@@ -63,8 +49,8 @@ def start(config, task, state, info):
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,
       resampling=config.init_resampling, resize_patches=config.init_resize_patches,
       reset_head=config.reset_head, trained_size=tuple(config.init_image_size))
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
   params = variables.pop('params')
-  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
   return state.replace(params=params, model_state=variables, ema=ema), report.lines()
 
 
@@ -72,74 +58,88 @@ def train(config, workdir: str) -> dict:
   """Trains what a config describes and returns its results, also written to `results.json`.
 
   What a start uses: the run's newest good checkpoint, else `init_from`, else random parameters.
-  After SIGTERM the run saves and returns early; the same call continues it.
+  After SIGTERM, Ctrl-C, SIGHUP or SIGUSR1 the run saves and returns early; the same call continues it.
 
   Returns:
-    {'test_accuracy': ..., 'steps': ..., 'parameters': ..., 'seconds': ..., 'finished': ...}
+    {'test_accuracy': ..., 'steps': ..., 'parameters': ..., 'seconds': ..., 'finished': ...,
+    'best_step': ..., 'best_test_accuracy': ...}
 
   Raises:
     UserError: for all that the user can mend.
   """
+  workdir_lib.check_path(workdir)
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
     data, task, optimizer, schedule, steps, evaluation = plan(config, mesh)
     constants = task.constants(mesh)
-    state, optimizer, undivided = step_lib.create_state(
+    shapes, make_state, optimizer, undivided = step_lib.plan_state(
         task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
+    train_step = make_step(config, task, optimizer, schedule, shapes)
+    train_step.trace(shapes, data.example, **constants)  # what the model refuses shows now
     said = [f'stays whole on each device: {line}' for line in undivided[:1]]
     said += [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
-    if not checkpoint.exists(workdir):
-      state, report = start(config, task, state, data.info)
+    state, past = None, processes.most(checkpoint.exists(workdir))
+    if not past:
+      state, report = start(config, task, make_state(), data.info)
       said += report
-    run = Run(workdir, config, data.info, steps, task.best)
-    for line in [describe(data, state, mesh, steps, config), *said]:
-      run.say(line)
-    run.list_parameters(state.params)
-    run.check_constants(constants)
-    try:
-      return _loop(config, run, data, task, evaluation, run.restore(state), optimizer, schedule,
-                   constants)
-    finally:
-      run.close()
+    with workdir_lib.locked(workdir):
+      run = Run(workdir, config, data.info, steps, measure(config, task, data.splits))
+      try:
+        for line in [describe(data, shapes, mesh, steps, config), *said]:
+          run.say(line)
+        run.list_parameters(shapes.params)
+        run.check_constants(constants)
+        state = run.restore(shapes) if past else state  # no second state beside the one that is read
+        return _loop(config, run, data, evaluation, state, train_step, constants)
+      finally:
+        run.close()
 
 
-def _loop(config, run, data, task, evaluate, state, optimizer, schedule, constants) -> dict:
-  """Runs the steps that are left."""
-  frozen = optimizers.matching(state.params, config.optimizer.freeze) if config.optimizer.get(
+def make_step(config, task, optimizer, schedule, shapes):
+  """Returns the jitted train step of a config, see `step.make`."""
+  frozen = optimizers.matching(shapes.params, config.optimizer.freeze) if config.optimizer.get(
       'freeze') else None
-  train_step = step_lib.make(task, optimizer, schedule, state, seed=config.seed, frozen=frozen,
-                             accumulate=config.accumulate, ema_decay=config.ema_decay,
-                             ema_warmup=config.ema_warmup, sam_rho=config.sam_rho)
-  measures, step, stopped = {}, int(state.step), False
+  return step_lib.make(task, optimizer, schedule, shapes, seed=config.seed, frozen=frozen,
+                       accumulate=config.accumulate, ema_decay=config.ema_decay,
+                       ema_warmup=config.ema_warmup, sam_rho=config.sam_rho)
+
+
+def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
+  """Runs the steps that are left."""
+  measures, step = {}, int(state.step)
+  last = step if run.exhausted else run.total_steps
   try:
-    for number, batch in data.train.after(step, run.total_steps):
+    for number, batch in data.train.after(step, last):
       run.profile(number)
       state, sums = train_step(state, batch, **constants)
       step = number + 1
       run.log(step, sums, config.data.batch_size)
-      stopped = run.stopping(step)
-      if run.due('evaluate', step):
-        measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
+      stopped, measures = run.stopping(step), {}
+      if run.due('evaluate', step) and not stopped:
+        with run.paused():
+          measures = evaluate(*step_lib.evaluated(state), config.evaluate.splits)
         run.report(step, measures, evaluate.tables)
-      if run.due('checkpoint', step) or stopped:
+      if run.due('checkpoint', step) or run.improved(step) or run.exhausted or stopped:
         run.save(step, state)
-      if stopped:
-        run.say(f'stopped at step {step} of {run.total_steps}; the same command continues')
+      if stopped or run.exhausted:
+        run.say(f'stopped at step {step} of {run.total_steps}; ' + (
+            'the same command continues' if stopped else run.why_exhausted()))
         break
-  except UserError as error:  # an image that cannot be read, say
-    run.give_up(step, state, error)
+  except Exception:  # an image that cannot be read, say
+    run.give_up(step, state)
     raise
-  if not measures and step == run.total_steps:  # a finished run was started again
-    measures = evaluate(state.params if state.ema is None else state.ema, state.model_state)
-  return finish(run, state, measures, step)
+  done = step == run.total_steps or run.exhausted
+  if done and (not measures or config.evaluate.splits):  # started again, or not all is measured
+    measures = evaluate(*step_lib.evaluated(state))
+  return finish(run, state, measures, step, done)
 
 
-def finish(run, state, measures, step) -> dict:
+def finish(run, state, measures, step, done) -> dict:
   """Writes and returns the results."""
   return run.results({
       **{k.replace('/', '_'): v for k, v in measures.items()}, 'steps': step,
-      'parameters': trees.count(state.params), 'seconds': round(run.seconds(), 1),
-      'finished': step == run.total_steps})
+      'parameters': trees.count(state.params), 'seconds': round(run.seconds(), 1), 'finished': done,
+      **({'stopped_early': True} if done and step < run.total_steps else {})})
 
 
 def describe(data, state, mesh, steps: int, config) -> str:
@@ -152,29 +152,3 @@ def describe(data, state, mesh, steps: int, config) -> str:
               config.data.batch_size, *info.image_size, info.channels, info.num_classes,
               info.num_train, info.num_test, jax.process_count(), axes, mesh.size,
               mesh.devices.flat[0].platform)
-
-
-def evaluate(config, workdir: str = '') -> dict[str, float]:
-  """Evaluates `config.init_from` on the splits of a config; writes tables into a workdir that is.
-
-  A published file is evaluated as it wants to be (`config.evaluate.protocol`).
-
-  Raises:
-    UserError: without weights, or when the classes of the weights are not those of the data.
-  """
-  if not config.init_from:
-    raise UserError('nothing to evaluate: set config.init_from to a workdir, a checkpoint or a file')
-  weights = task_lib.find(config).weights
-  config, protocol = weights.follow_protocol(config)
-  mesh = sharding.make_mesh(**config.mesh)
-  with jax.set_mesh(mesh):
-    data, task, optimizer, *_, evaluation = plan(config, mesh)
-    weights.check_classes(config.init_from, data.info)
-    state, *_ = step_lib.create_state(task, optimizer, data.example, mesh, task.rules, config.seed,
-                                      ema=False)
-    state, said = start(config, task, state, data.info)
-    print('\n'.join([*protocol, *said]))
-    weights.check_head(config.init_from, data.info, said)
-    measures = evaluation(state.params, state.model_state)
-  write_tables(workdir, evaluation.tables)
-  return measures

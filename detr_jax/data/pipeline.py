@@ -32,7 +32,7 @@ from detr_jax.ops import boxes, masks
 from vit_jax import config as config_lib, sharding
 from vit_jax.data import images
 from vit_jax.data.order import Mixture, Shuffled
-from vit_jax.data.pipeline import Data, ahead, check_splits, draw_rng
+from vit_jax.data.pipeline import Data, ahead, check_splits, draw_rng, eval_rows
 from vit_jax.data.reader import Batch, Batches, Reader, Shapes
 from vit_jax.errors import UserError
 
@@ -41,13 +41,14 @@ TOLD = .99  # an image that is shrunk by less is not told of: it may be a matter
 SMALLEST = .001  # share of the images below which a canvas is not worth compiling for
 
 
-def build(config, seed: int, mesh: Mesh) -> Data:
+def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   """Opens the data of a config.
 
   Args:
     config: `config.data`, see `detection_data`.
     seed: of the order and the transforms.
     mesh: on which the batches lie.
+    eval_batch: rows of a batch that is evaluated, at most; 0: `config.batch_size`.
 
   Raises:
     UserError: an unknown key, or a source, split, transform, canvas or batch size that cannot be used.
@@ -59,15 +60,16 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   canvases = check_canvases(config.canvases, 'canvases')
   test_canvases = check_canvases(config.test_canvases or config.canvases, 'test_canvases')
   source = open_source(config)
-  train, test = source.split(config.train), source.split(config.test)
-  check_splits(config, [train], test)
+  train = source.split(config.train)
+  evaluated = {key: source.split(config[key]) for key in ('validation', 'test') if config[key]}
+  check_splits(config, [train], evaluated)
   check_objects(config, train)
   limit = box_limit(config, train)
   info = DetectionInfo(
-      source.name, source.categories.names, 3, canvases[0], len(train), len(test), tuple(config.mean),
-      tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
+      source.name, source.categories.names, 3, canvases[0], len(train), len(evaluated['test']),
+      tuple(config.mean), tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
       canvases=canvases, test_canvases=test_canvases, max_boxes=limit, masks=config.masks,
-      box_counts=limits.histogram(train.counts), test_box_counts=limits.histogram(test.counts),
+      box_counts=limits.histogram(train.counts), test_box_counts=limits.histogram(evaluated['test'].counts),
       test_transforms=tuple(map(dict, config.test_transforms)), panoptic=train.panoptic is not None)
 
   def batches(split, chain, canvas, size, with_masks, published=False):
@@ -79,12 +81,14 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   published = config.get('segments') == 'published' and info.panoptic
   stream = Train([(batches(train, chain, canvas, config.batch_size, config.masks, published), members)
                   for canvas, members in groups], seed)
-  groups = grouped(test, test_chain, test_canvases, 1)
-  tell_shrunk(test, test_chain, groups, 'test_canvases', 'test')
-  rows = min(config.batch_size, max(len(members) for _, members in groups))
-  rows = -(-rows // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
-  once = Test([(batches(test, test_chain, canvas, rows, False), members) for canvas, members in groups])
-  return Data(info, stream, once, stream.shapes, config.batch_size)
+  tests = {}
+  for name, split in evaluated.items():
+    groups = grouped(split, test_chain, test_canvases, 1)
+    tell_shrunk(split, test_chain, groups, 'test_canvases', name)
+    rows = eval_rows(eval_batch or config.batch_size, max(len(found) for _, found in groups), mesh)
+    tests[name] = Test([(batches(split, test_chain, canvas, rows, False), found)
+                        for canvas, found in groups])
+  return Data(info, stream, tests, stream.shapes, config.batch_size)
 
 
 class Train:
@@ -123,11 +127,16 @@ class Train:
 
 
 class Test:
-  """The test split, once through, canvas by canvas; the last batch of each is padded, with mask 0."""
+  """A split that is evaluated, once through, canvas by canvas; the last batch of each is padded, with
+  mask 0."""
 
   def __init__(self, groups: Sequence[tuple[Batches, np.ndarray]]):
     """Takes (batches, examples `[n]`) of each canvas."""
     self._groups, self.split = groups, groups[0][0].reader.splits[0]
+
+  def __len__(self) -> int:
+    """Examples of the split."""
+    return sum(len(members) for _, members in self._groups)
 
   def _start(self, place: tuple[int, int]):
     (batches, members), first = self._groups[place[0]], place[1]

@@ -33,7 +33,8 @@ class Detection:
     model: gives `Outputs`.
     info: facts of the data.
     criterion: matches, and weighs the terms of the loss.
-    ground_truth: returns what the test split is measured against, see `sources.ground_truth`.
+    ground_truth: (name of a split in `config.data`) -> what it is measured against, see
+      `sources.ground_truth`.
     max_detections: detections per image that are evaluated.
   """
   model: nn.Module
@@ -42,13 +43,13 @@ class Detection:
   ground_truth: Any
   max_detections: int = 100
 
-  best = 'test/ap'
+  best = 'ap'
   weights = weights_lib
 
   @classmethod
-  def open_data(cls, config, seed: int, mesh) -> pipeline.Data:
+  def open_data(cls, config, seed: int, mesh, eval_batch: int = 0) -> pipeline.Data:
     """Returns images with boxes, see `detr_jax.data.pipeline.build`."""
-    return pipeline.build(config, seed, mesh)
+    return pipeline.build(config, seed, mesh, eval_batch)
 
   @classmethod
   def from_config(cls, config, info: DetectionInfo) -> 'Detection':
@@ -162,14 +163,15 @@ class Detection:
     """Returns bool masks `[n, height, width]` of an image as it was, of a row of `detect_masks`."""
     return postprocess.instance_masks(row['masks'], row['canvas'], row['size'], row['original_size'])
 
-  def evaluators(self):
+  def evaluators(self, split: str = 'test'):
     """Returns the evaluator of average precision: of boxes, and of masks where both sides have them.
 
     Raises:
       UserError: for a truth that cannot be used, see `sources.ground_truth`.
     """
     limits.tell(self.info, self.model.num_queries, self.model.denoising, self.max_detections)
-    masks = self.model.masks and has_masks(self.ground_truth())
-    return [AveragePrecision(self.detect_masks if masks else self.detect, self.ground_truth,
+    truth = functools.partial(self.ground_truth, split)
+    masks = self.model.masks and has_masks(truth())
+    return [AveragePrecision(self.detect_masks if masks else self.detect, truth,
                              self.info.category_ids, self.max_detections,
                              self.instance_masks if masks else None)]

@@ -19,13 +19,13 @@ class Panoptic(Detection):
   """Boxes as in `Detection`, and masks that compete for each pixel.
 
   Attributes:
-    open_test: returns the test split, whose pictures are the truth.
+    open_split: (name of a split in `config.data`) -> that split, whose pictures are the truth.
     on_error: 'raise', or 'skip' pictures that cannot be read.
   """
-  open_test: Callable | None = None
+  open_split: Callable | None = None
   on_error: str = 'raise'
 
-  best = 'test/pq'
+  best = 'pq'
 
   @classmethod
   def from_config(cls, config, info) -> 'Panoptic':
@@ -36,9 +36,9 @@ class Panoptic(Detection):
                       'the models detr_*_panoptic')
     if not info.panoptic:
       raise UserError(f'the data {info.source} is not read as panoptic; set data.panoptic=true')
-    split = functools.cache(lambda: sources.open_source(config.data).split(config.data.test))
+    split = functools.cache(lambda name: sources.open_source(config.data).split(config.data[name]))
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    return cls(**fields, open_test=split, on_error=config.data.on_error)
+    return cls(**fields, open_split=split, on_error=config.data.on_error)
 
   def segment(self, params, model_state, batch) -> dict[str, jax.Array]:
     """Returns what a picture is made of, logits and masks of the last layer and the sizes; and what
@@ -55,18 +55,18 @@ class Panoptic(Detection):
                                 row['original_size'], self.info.things, threshold,
                                 self.model.classifier)
 
-  def _truth(self, index: int):
-    """Returns segment ids and `segments_info` of a test image; None where they are to be skipped."""
+  def _truth(self, split: str, index: int):
+    """Returns segment ids and `segments_info` of an image; None where they are to be skipped."""
     try:
-      return self.open_test().panoptic(index)
+      return self.open_split(split).panoptic(index)
     except UserError as error:
       if self.on_error == 'raise':
         raise
       sources.say(f'skipped in panoptic quality: {error}')
       return None
 
-  def evaluators(self):
+  def evaluators(self, split: str = 'test'):
     """Returns the evaluators of boxes and of segments."""
-    info = self.info
-    return [*super().evaluators(), PanopticQuality(self.segment, self.picture, self._truth, info.classes,
-                                                   info.category_ids, info.things)]
+    info, truth = self.info, functools.partial(self._truth, split)
+    return [*super().evaluators(split), PanopticQuality(self.segment, self.picture, truth, info.classes,
+                                                        info.category_ids, info.things)]

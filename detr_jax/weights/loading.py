@@ -1,7 +1,6 @@
 """Weights in: from a run or a published file, fitted to the detector that is to use them."""
 
 import dataclasses
-import os
 
 import flax.linen as nn
 
@@ -37,7 +36,7 @@ def read(path: str, num_heads: int = 8, backbone_heads: int | None = None) -> So
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if os.path.isdir(path):
+  if checkpoint.is_run(path):
     workdir, folder = checkpoint.find(path)
     if not _of_detector(workdir):
       return weights.read(path, backbone_heads)
@@ -101,7 +100,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
                     "'detr.pth'), or detr_jax.create_model for a fresh one")
   if num_classes is not None:
     overrides['num_classes'] = num_classes
-  if os.path.isdir(path or name) and _of_detector(checkpoint.find(path or name)[0]):
+  if checkpoint.is_run(path or name) and _of_detector(checkpoint.find(path or name)[0]):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     source, model, info = _from_file(path or name, name if path else None, overrides)

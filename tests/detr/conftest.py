@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from detr_jax.data.config import detection_data
-from vit_jax import checkpoint, config as config_lib, run, sharding, task as task_lib
+from vit_jax import checkpoint, config as config_lib, sharding, task as task_lib, workdir as workdir_lib
 
 
 @pytest.fixture(scope='session')
@@ -30,7 +30,7 @@ def untrained(tmp_path_factory) -> str:
   with jax.set_mesh(mesh):
     data, task = task_lib.build(config, mesh)
     state = jax.jit(lambda key: task.init(key, data.example))(jax.random.key(0))
-  run.open_workdir(workdir, config, data.info)
+  workdir_lib.open_workdir(workdir, config, data.info)
   saved = checkpoint.Checkpoints(workdir)
   saved.save(1, dict(params=state.pop('params'), model_state=state))
   saved.close()

@@ -67,7 +67,7 @@ def test_the_gradient_is_finite_and_the_main_measure_is_the_best(info, labels, l
   augmented = task.augment(batch(labels), jax.random.key(0))
   grads, aux = jax.grad(task.loss, has_aux=True)(params, {}, augmented, jax.random.key(1))
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
-  assert set(aux.metrics) == {'loss', main} and task.best == f'test/{main}'
+  assert set(aux.metrics) == {'loss', main} and task.best == main
   evaluator, = task.evaluators()
   total = evaluator.update(None, evaluator.step(params, {}, batch(labels)))
   assert {'loss', main, 'examples'} <= set(evaluator.finish(total))

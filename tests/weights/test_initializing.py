@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, models, train, trees, weights
+from vit_jax import config as config_lib, evaluate, models, train, trees, weights
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers import positions
@@ -78,15 +78,15 @@ def evaluating(path, model='deit_ti16', **overrides):
 def test_a_published_file_is_evaluated_with_its_own_preprocessing(save, capsys):
   """What evaluates unasked is what a config says that spells the variant's protocol out."""
   path = save('deit_ti16', 'timm')
-  unasked = train.evaluate(evaluating(path))
+  unasked = evaluate.evaluate(evaluating(path))
   said = capsys.readouterr().out
   assert f'images are made as for deit_ti16: mean={IMAGENET_MEAN}, std={IMAGENET_STD}' in said
   assert "'ratio': 0.875}, interpolation=bicubic (config.evaluate.protocol)" in said
   by_hand = evaluating(path, **{'evaluate.protocol': 'config', 'data.channels': '3',
                                 'data.interpolation': 'bicubic'}).unlock()
   by_hand.data.update(mean=IMAGENET_MEAN, std=IMAGENET_STD, eval_crop=dict(name='center', ratio=.875))
-  assert train.evaluate(by_hand) == unasked
-  squashed = train.evaluate(evaluating(path, **{'evaluate.protocol': 'config'}))
+  assert evaluate.evaluate(by_hand) == unasked
+  squashed = evaluate.evaluate(evaluating(path, **{'evaluate.protocol': 'config'}))
   assert squashed['test/loss'] != pytest.approx(unasked['test/loss'], rel=1e-3)
 
 
@@ -108,17 +108,17 @@ def test_a_run_is_evaluated_as_the_config_says(tmp_path):
     ({'model.patch_size': '2'}, 'has patches of 4x4 pixels, the model .* of 2x2; .*resize_patches')])
 def test_mistakes_in_the_config_are_told(save, options, said):
   with pytest.raises(UserError, match=said):
-    train.evaluate(evaluating(save('deit_ti16', 'timm'), **options))
+    evaluate.evaluate(evaluating(save('deit_ti16', 'timm'), **options))
 
 
 def test_weights_without_a_head_for_the_classes_are_not_evaluated(save):
   with pytest.raises(UserError, match=r'has no head for the 10 classes of the data .* fine-tune'):
-    train.evaluate(evaluating(save('deit_ti16', 'timm', num_classes=6)))
+    evaluate.evaluate(evaluating(save('deit_ti16', 'timm', num_classes=6)))
 
 
 def test_patches_of_another_size_are_resized_when_the_config_says_so(save, capsys):
   path = save('deit_ti16', 'timm')
-  found = train.evaluate(evaluating(path, **{'model.patch_size': '2', 'init_resize_patches': 'true'}))
+  found = evaluate.evaluate(evaluating(path, **{'model.patch_size': '2', 'init_resize_patches': 'true'}))
   assert np.isfinite(found['test/loss'])
   said = capsys.readouterr().out
   assert 'embedding/kernel 4x4 -> 2x2 by the pseudo-inverse' in said

@@ -1,9 +1,9 @@
 """The facts of the data, read from the source once and saved beside the checkpoint."""
 
 import dataclasses
-import json
 import os
 
+from vit_jax import files
 from vit_jax.errors import UserError
 
 
@@ -45,23 +45,22 @@ class Info:
     return len(self.classes)
 
   def save(self, workdir: str) -> None:
-    """Writes `info.json` into the workdir."""
-    with open(os.path.join(workdir, 'info.json'), 'w') as file:
-      json.dump(dataclasses.asdict(self), file, indent=1)
+    """Writes `info.json` into the workdir, whole or not at all."""
+    files.write_json(os.path.join(workdir, 'info.json'), dataclasses.asdict(self))
 
   @classmethod
   def load(cls, workdir: str) -> 'Info':
     """Reads `info.json`, of a class with more facts too; UserError when it is missing or damaged."""
     path = os.path.join(workdir, 'info.json')
     try:
-      with open(path) as file:
-        values = json.load(file)
+      values = files.read_json(path, 'start the run again with its --config after removing that file')
       known = {field.name for field in dataclasses.fields(cls)}
       return cls(**{k: _tuples(v) for k, v in values.items() if k in known})
     except FileNotFoundError:
-      raise UserError(f'{workdir!r} is no workdir of a run: it holds no info.json') from None
-    except (ValueError, TypeError) as error:
-      raise UserError(f'{path} is damaged: {error}') from None
+      raise UserError(f"{workdir!r} is not a run's workdir: it holds no info.json") from None
+    except (AttributeError, TypeError) as error:
+      raise UserError(f'{path} is damaged ({error}); start the run again with its --config after removing '
+                      'that file') from None
 
 
 def _tuples(value):

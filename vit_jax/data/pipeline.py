@@ -82,13 +82,17 @@ class Train:
 
 
 class Test:
-  """The test split, once through in order; the last batch is padded, with mask 0."""
+  """A split that is evaluated, once through in order; the last batch is padded, with mask 0."""
 
   def __init__(self, batches: Batches):
     self._batches = batches
 
+  def __len__(self) -> int:
+    """Examples of the split."""
+    return len(self._batches.reader.splits[0])
+
   def __iter__(self) -> Iterator[Batch]:
-    size, n = self._batches.batch_size, len(self._batches.reader.splits[0])
+    size, n = self._batches.batch_size, len(self)
     start = lambda first: self._batches.start(
         lambda row: (0, first + row if first + row < n else -1))
     for _, batch in ahead(range(0, n, size), start, self._batches.finish):
@@ -101,23 +105,26 @@ class Data:
   Attributes:
     info: facts of the data.
     train: `train.after(step, last)` yields (step, batch).
-    splits: {name: iterable that goes once through what is evaluated}.
+    splits: {'validation', where there is one, and 'test': iterable that goes once through what is
+      evaluated, and has a length: its examples}.
     example: shapes of a training batch.
   """
 
-  def __init__(self, info: Info, train: Train, test: Test, shapes: Shapes, batch_size: int):
-    self.info, self.train, self.splits = info, train, {'test': test}
+  def __init__(self, info: Info, train: Train, splits: Mapping[str, Test], shapes: Shapes,
+               batch_size: int):
+    self.info, self.train, self.splits = info, train, splits
     self.example = {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
                     for key, (shape, dtype) in shapes.items()}
 
 
-def build(config, seed: int, mesh: Mesh) -> Data:
+def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   """Opens the data of a config.
 
   Args:
     config: `config.data`.
     seed: of the order and the random crops.
     mesh: on which the batches lie.
+    eval_batch: rows of a batch that is evaluated, at most; 0: `config.batch_size`.
 
   Raises:
     UserError: an unknown key, or a source, split, crop or batch size that cannot be used.
@@ -127,7 +134,9 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   source = open_source(config)
   splits, weights = training_splits(config, source)
   test = with_real(source.split(config.test), config.real)
-  check_splits(config, splits, test)
+  evaluated = {'validation': source.split(config.validation)} if config.validation else {}
+  evaluated['test'] = test
+  check_splits(config, splits, evaluated)
   if config.repeats < 1:
     raise UserError(f'data.repeats={config.repeats} must be at least 1')
   size = tuple(config.resolution)
@@ -137,18 +146,31 @@ def build(config, seed: int, mesh: Mesh) -> Data:
   shapes = dict(image=((*size, source.channels), np.uint8), mask=((), np.float32),
                 label=((config.max_labels,) if info.multi_label else (), np.int32))
   real = dict(real=((test.max_real,), np.int32)) if test.max_real else {}
-  readers = []
-  for chosen, crop, quick, extra in ((splits, config.crop, not config.exact_resize, {}),
-                                     ([test], config.eval_crop, False, real)):
-    kept = all(split.in_memory for split in chosen) and crop['name'] not in crops.RANDOM
-    cut = cutter(config, crop, source.channels, quick and not kept)
-    if kept:  # cut once and for all
-      chosen, cut = [_cut(split, cut) for split in chosen], lambda example, rng: example.content
-    readers.append(Reader(chosen, filler(cut), {**shapes, **extra}, config.on_error))
-  eval_size = min(config.batch_size, len(test))
-  eval_size = -(-eval_size // sharding.batch_shards(mesh)) * sharding.batch_shards(mesh)
-  train = Train(Batches(readers[0], config.batch_size, mesh), seed, weights, config.repeats)
-  return Data(info, train, Test(Batches(readers[1], eval_size, mesh)), shapes, config.batch_size)
+  train = Train(Batches(reader(config, splits, config.crop, shapes, not config.exact_resize),
+                        config.batch_size, mesh), seed, weights, config.repeats)
+  tests = {}
+  for name, split in evaluated.items():
+    wanted = {**shapes, **real} if name == 'test' else shapes
+    rows = eval_rows(eval_batch or config.batch_size, len(split), mesh)
+    tests[name] = Test(Batches(reader(config, [split], config.eval_crop, wanted, False), rows, mesh))
+  return Data(info, train, tests, shapes, config.batch_size)
+
+
+def reader(config, splits: Sequence[Split], crop: Mapping, shapes: Shapes, quick: bool) -> Reader:
+  """Returns what reads the splits, cut by a crop; what fits in memory and is not cut at random is cut
+  once and for all."""
+  kept = all(split.in_memory for split in splits) and crop['name'] not in crops.RANDOM
+  cut = cutter(config, crop, shapes['image'][0][-1], quick and not kept)
+  if kept:
+    splits, cut = [_cut(split, cut) for split in splits], lambda example, rng: example.content
+  return Reader(splits, filler(cut), shapes, config.on_error)
+
+
+def eval_rows(wanted: int, examples: int, mesh: Mesh) -> int:
+  """Returns the rows of a batch that is evaluated: as wanted, no more than there are examples, and
+  what the mesh divides."""
+  shards = sharding.batch_shards(mesh)
+  return -(-min(wanted, examples) // shards) * shards
 
 
 def training_splits(config, source) -> tuple[list[Split], list[float]]:
@@ -170,9 +192,9 @@ def training_splits(config, source) -> tuple[list[Split], list[float]]:
   return splits, [float(part['weight']) for part in config.mixture]
 
 
-def check_splits(config, train: Sequence[Split], test: Split) -> None:
+def check_splits(config, train: Sequence[Split], evaluated: Mapping[str, Split]) -> None:
   """Raises UserError for a split that is empty, or has fewer shards than there are processes."""
-  for split, key in (*((split, 'train') for split in train), (test, 'test')):
+  for split, key in (*((split, 'train') for split in train), *((s, k) for k, s in evaluated.items())):
     if not len(split):
       raise UserError(f'data.{key}={config[key]!r} of {config.source} holds no example; give it a '
                       'larger part')

@@ -120,7 +120,8 @@ class Probe:
     return accuracies(read(self._support), read(self._query), self._num_classes)
 
 
-def open_probe(entry: Mapping, data: ConfigDict, task, mesh) -> tuple[str, Probe]:
+def open_probe(entry: Mapping, data: ConfigDict, task, mesh,
+               eval_batch: int = 0) -> tuple[str, Probe]:
   """Opens the data set of an entry of `config.evaluate.fewshot`.
 
   Args:
@@ -128,6 +129,7 @@ def open_probe(entry: Mapping, data: ConfigDict, task, mesh) -> tuple[str, Probe
     data: `config.data` of the model: images are prepared the same way unless the entry says so.
     task: has `represent` and `info`.
     mesh: on which the batches lie.
+    eval_batch: rows of a batch, at most; 0: `data.batch_size`.
 
   Returns:
     (name of the data set, probe).
@@ -146,9 +148,9 @@ def open_probe(entry: Mapping, data: ConfigDict, task, mesh) -> tuple[str, Probe
       raise unknown('key in evaluate.fewshot', key, own)
   own = ConfigDict({**own, **{key: data[key] for key in PREPARATION}, **entry})
   own.crop, own.channels = own.eval_crop, task.info.channels
-  query = pipeline.build(own, 0, mesh)
+  query = pipeline.build(own, 0, mesh, eval_batch)
   own.test = own.train  # each example once, cut as a test image
-  support = pipeline.build(own, 0, mesh)
+  support = pipeline.build(own, 0, mesh, eval_batch)
   if query.info.multi_label:
     raise UserError(f'evaluate.fewshot: the images of {own.source!r} have several labels; few-shot '
                     'regression needs one')
@@ -157,9 +159,10 @@ def open_probe(entry: Mapping, data: ConfigDict, task, mesh) -> tuple[str, Probe
                      query.info.num_classes)
 
 
-def open_probes(entries: Sequence[Mapping], data: ConfigDict, task, mesh) -> dict[str, Probe]:
+def open_probes(entries: Sequence[Mapping], data: ConfigDict, task, mesh,
+                eval_batch: int = 0) -> dict[str, Probe]:
   """Opens all entries of `config.evaluate.fewshot`: {name of the data set: probe}."""
-  found = [open_probe(entry, data, task, mesh) for entry in entries]
+  found = [open_probe(entry, data, task, mesh, eval_batch) for entry in entries]
   if len({name for name, _ in found}) < len(found):
     raise UserError('two entries of evaluate.fewshot have the same source; leave one out')
   return dict(found)

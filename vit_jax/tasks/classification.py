@@ -43,9 +43,9 @@ class Classification:
       loss='loss_name', label_smoothing='label_smoothing', target_threshold='target_threshold')
 
   @classmethod
-  def open_data(cls, config, seed: int, mesh) -> pipeline.Data:
+  def open_data(cls, config, seed: int, mesh, eval_batch: int = 0) -> pipeline.Data:
     """Returns labelled images, see `vit_jax.data.pipeline.build`."""
-    return pipeline.build(config, seed, mesh)
+    return pipeline.build(config, seed, mesh, eval_batch)
 
   @classmethod
   def from_config(cls, config, info: Info) -> 'Classification':
@@ -76,7 +76,7 @@ class Classification:
   @property
   def best(self) -> str:
     """The measure by which checkpoints are compared."""
-    return 'test/precision_at_1' if self.info.multi_label else 'test/accuracy'
+    return 'precision_at_1' if self.info.multi_label else 'accuracy'
 
   @property
   def rules(self) -> sharding.Rules:
@@ -124,7 +124,7 @@ class Classification:
                       'model.distillation_token=false')
     right = top_k(logits, multi_hot(batch['label'], self.info.num_classes), 1)
     return {'loss': losses.LOSSES[self.loss_name](logits, batch['target']),
-            self.best.removeprefix('test/'): right}
+            self.best: right}
 
   def predict(self, params, model_state, batch):
     """Returns logits `[batch, classes]` of uint8 images, without augmentation."""
@@ -136,7 +136,7 @@ class Classification:
                            mutable=['intermediates'])
     return state['intermediates']['representation'][0]
 
-  def evaluators(self):
+  def evaluators(self, split: str = 'test'):
     """Returns the evaluator of accuracy and calibration, with the loss of unsmoothed targets."""
     return [Measures(self.predict, losses.LOSSES[self.loss_name], losses.OUTPUTS[self.loss_name],
                      self.info.classes, self.info.multi_label)]

@@ -176,10 +176,10 @@ class Distillation(Classification):
     return {**out, 'loss': (1. - self.alpha) * out['loss'] + self.alpha * apart,
             'divergence': apart, 'teacher_accuracy': right}
 
-  def evaluators(self):
+  def evaluators(self, split: str = 'test'):
     """Returns the evaluator of `Classification`; of two heads it measures each as well."""
     if self.head == 'class':
-      return super().evaluators()
+      return super().evaluators(split)
     both = Classification(self.model.clone(fusion='none'), self.info)
     return [Heads(both.predict, losses.LOSSES[self.loss_name], losses.OUTPUTS[self.loss_name],
                   self.info.classes, False, self.model.fusion)]

@@ -1,7 +1,6 @@
 """Weights into a run: what it starts from, or what it evaluates."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,7 +101,7 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   """
   if config.evaluate.protocol not in PROTOCOLS:
     raise unknown('protocol', config.evaluate.protocol, PROTOCOLS)
-  if config.evaluate.protocol == 'config' or os.path.isdir(config.init_from):
+  if config.evaluate.protocol == 'config' or checkpoint.is_run(config.init_from):
     return config, []
   config = config.copy_and_resolve_references().unlock()
   fields = {k: v for k, v in config.model.items() if k not in ('name', 'num_classes')}
@@ -136,7 +135,7 @@ def check_head(path: str, info: Info, said: list[str]) -> None:
 
 def check_classes(path: str, info: Info) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
-  if not os.path.isdir(path):
+  if not checkpoint.is_run(path):
     return
   own = type(info).load(checkpoint.find(path)[0]).classes
   if own != info.classes:

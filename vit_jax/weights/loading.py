@@ -81,7 +81,7 @@ def read(path: str, num_heads: int | None = None) -> Source:
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if os.path.isdir(path):
+  if checkpoint.is_run(path):
     workdir, folder = checkpoint.find(path)
     flat = trees.unstack(checkpoint.read_params(folder))
     model, info = run_model(workdir), Info.load(workdir)
@@ -183,7 +183,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   size, trained = image_size and pair(image_size), pair(trained_image_size)
   if num_classes != AS_SAVED:
     overrides['num_classes'] = num_classes
-  if os.path.isdir(path or name):
+  if checkpoint.is_run(path or name):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     _, source, model, info = published.read(path or name, name if path else None, size, overrides,

@@ -61,8 +61,8 @@ def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_
   return TFDS(name, data_dir, masks, id_slots, on_error, exif == 'stored', segments == 'published')
 
 
-def ground_truth(config) -> dict:
-  """Returns what average precision on the test split of `config.data` is counted against.
+def ground_truth(config, name: str = 'test') -> dict:
+  """Returns what average precision on the split `config.data[name]` is counted against.
 
   That is `DetectionSplit.annotations`; of panoptic data the instance annotations of the things, as
   DETR's authors do (section 4.4), or, where there are none, the boxes of all segments, which is told.
@@ -71,10 +71,10 @@ def ground_truth(config) -> dict:
     UserError: instance annotations that do not fit the panoptic ones.
   """
   source = open_source(config)
-  split = source.split(config['test'])
+  split = source.split(config[name])
   if split.instances:
     return split.instances()
   if split.panoptic:
-    say(f'{source.name} has no instance annotations of {config["test"]} beside the panoptic ones (as '
+    say(f'{source.name} has no instance annotations of {config[name]} beside the panoptic ones (as '
         'annotations/instances_SPLIT.json): AP is that of the boxes of all segments, none of masks')
   return split.annotations()
