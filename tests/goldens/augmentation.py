@@ -1,6 +1,6 @@
 """Golden functions of what is done to images: RandAugment's operations, mixup and cutmix.
 
-Each takes a `tests.golden.Golden` and returns {output: our value}.
+Each takes a `Golden` and returns {output: our value}.
 """
 
 import functools
@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.goldens.base import Golden, Unknown
+from vit_jax import losses
 from vit_jax.data import augment
 from vit_jax.data.augment import distortion, mixing, policies
 
 
-def big_vision_mixup(golden) -> dict[str, np.ndarray]:
+def big_vision_mixup(golden: Golden) -> dict[str, np.ndarray]:
   """Mixup from a key: the key is split once, as the authors' code does it."""
   out = {}
   for i, (seed, p) in enumerate(golden.meta['kwargs']['cases']):
@@ -25,23 +27,26 @@ def big_vision_mixup(golden) -> dict[str, np.ndarray]:
   return out
 
 
-def mixup_cutmix(golden) -> dict[str, np.ndarray]:
+def mixup_cutmix(golden: Golden) -> dict[str, np.ndarray]:
   """timm's Mixup with its draws given."""
   config, out = golden.meta['config'], {}
   images = jnp.moveaxis(golden.inputs['images'], 1, -1)
   batch, height, width, _ = images.shape
   for i, case in enumerate(config['cases']):
-    drawn = dict(batch=1, pair=batch // 2, elem=batch)[case['mode']]
+    # What is drawn once for the batch, for a pair of partners or for each image, and the same of all.
+    drawn, whole = case.choose('mode', dict(
+        batch=(1, lambda x: np.repeat(x, batch, axis=0)), elem=(batch, lambda x: x),
+        pair=(batch // 2, lambda x: np.concatenate([x, x[::-1]]))))
     share, cut = (np.broadcast_to(np.asarray(case[k]), drawn) for k in ('lam', 'cutmix'))
     users = np.flatnonzero(cut & (share != 1.))  # boxes are listed in the order of use
+    if len(case['centers']) != len(users):
+      raise Unknown(f'meta.config.cases[{i}] has {len(case["centers"])} centers for {len(users)} boxes')
     centers = np.zeros((drawn, 2), np.int32)
-    centers[users] = np.reshape(case['centers'], (-1, 2))[:len(users)]
-    whole = dict(batch=lambda x: np.repeat(x, batch, axis=0), elem=lambda x: x,
-                 pair=lambda x: np.concatenate([x, x[::-1]]))[case['mode']]
+    centers[users] = np.reshape(case['centers'], (-1, 2))
     targets = jax.nn.one_hot(golden.inputs['labels'], config['num_classes'])
-    targets = targets * (1. - case['smoothing']) + case['smoothing'] / config['num_classes']
+    targets = losses.smooth(targets, case.get('smoothing', config.get('smoothing', 0.)))
     mixed, targets = mixing.mix(images, targets, *map(jnp.asarray, map(whole, (share, cut, centers))),
-                                correct=config.get('correct_lam', case.get('correct_lam', True)))
+                                correct=case.get('correct_lam', config.get('correct_lam', True)))
     boxes = mixing.boxes(jnp.asarray(share), jnp.asarray(centers), height, width)
     out |= {f'{i}/images': np.moveaxis(np.asarray(mixed), -1, 1), f'{i}/targets': targets,
             f'{i}/boxes_yl_yh_xl_xh': np.asarray(boxes)[users]}
@@ -58,6 +63,9 @@ def _operations(golden, config, flavor, fill, translates, cutout=0., center=(0, 
   """Each operation at each magnitude with either sign; translates gives their reach by name."""
   image, look, out = golden.inputs['image'], distortion.FLAVORS[flavor], {}
   fill = np.broadcast_to(np.asarray(fill, np.uint8), image.shape[-1])
+  for name in config['ops']:
+    if name not in look.operations:
+      raise Unknown(f'no operation {name!r} of the flavor {flavor!r}')
   for magnitude in config['magnitudes']:
     share = min(magnitude, look.max_magnitude) / 10.
     for name in config['ops']:
@@ -69,20 +77,21 @@ def _operations(golden, config, flavor, fill, translates, cutout=0., center=(0, 
   return out
 
 
-def randaugment_tf(golden) -> dict[str, np.ndarray]:
+def randaugment_tf(golden: Golden) -> dict[str, np.ndarray]:
   """big_vision's operations."""
   kwargs = golden.meta['kwargs']
   return _operations(golden, kwargs, 'tf', kwargs.get('replace', 128),
-                     lambda name: kwargs['translate_const'], kwargs['cutout_const'],
-                     kwargs['cutout_center'])
+                     lambda name: kwargs.get('translate_const', 100), kwargs.get('cutout_const', 40),
+                     kwargs.get('cutout_center', (0, 0)))
 
 
-def randaugment_pil(golden) -> dict[str, np.ndarray]:
+def randaugment_pil(golden: Golden) -> dict[str, np.ndarray]:
   """timm's operations."""
   config = golden.meta['config']
-  return _operations(golden, config, 'pil', config['img_mean'],
-                     lambda name: config.get('translate_pct', .45),
-                     bicubic=config['interpolation'] == 'bicubic')
+  bicubic = config.choose('interpolation', dict(bicubic=True, bilinear=False), 'bilinear')
+  reach = config.get('translate_pct', .45)
+  return _operations(golden, config, 'pil', config.get('img_mean', (128, 128, 128)), lambda name: reach,
+                     bicubic=bicubic)
 
 
 def geometric(system: str, name: str) -> bool:

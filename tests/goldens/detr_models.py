@@ -1,11 +1,10 @@
 """Golden functions of DETR: its detectors, its positions, and the listing of its paper.
 
-Each takes a `tests.golden.Golden` and returns {output: our value}.
+Each takes a `Golden` and returns {output: our value}.
 """
 
 import re
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,31 +13,45 @@ from detr_jax.models import positions
 from detr_jax.models.minimal import MinimalDETR
 from detr_jax.models.transformer import Options
 from detr_jax.weights.detr import AUTHORS
-from vit_jax import trees, weights
+from tests.goldens.base import Fields, Golden, Unknown, exactly, run
 from vit_jax.weights.table import Row, Table, to_ours
 from vit_jax.weights.timm import dense, norm
 
+POSITIONS = dict(sine='sine_attn', v2='sine_attn', learned='learned_attn', v3='learned_attn')
+CLASSES = dict(other=20, coco=91, coco_panoptic=250)
+# Arguments of training, of the matcher and of the losses; models.detr.build takes them all.
+TRAINING = ('device', 'lr_backbone', 'frozen_weights', 'aux_loss', 'eos_coef', 'set_cost_class',
+            'set_cost_bbox', 'set_cost_giou', 'mask_loss_coef', 'dice_loss_coef', 'bbox_loss_coef',
+            'giou_loss_coef')
 
-def batch(golden) -> tuple[np.ndarray, np.ndarray]:
+
+def batch(golden: Golden) -> tuple[np.ndarray, np.ndarray]:
   """Returns images in the upper left corner of one canvas, and their sizes."""
-  images = [golden.inputs[f'image_{i}'].transpose(1, 2, 0) for i in range(2)]
+  number = golden.number_of('image_{}')
+  images = [golden.inputs[f'image_{i}'].transpose(1, 2, 0) for i in range(number)]
   sizes = np.asarray([image.shape[:2] for image in images])
-  canvas = np.zeros((2, *sizes.max(0), 3), np.float32)
+  canvas = np.zeros((number, *sizes.max(0), 3), np.float32)
   for out, image in zip(canvas, images, strict=True):
     out[:image.shape[0], :image.shape[1]] = image
   return canvas, sizes
 
 
-def build(golden):
+def build(golden: Golden):
   """Returns the model of a golden file, with the authors' treatment of padding."""
-  args, layers = golden.meta['args'], golden.meta['kwargs']['resnet_layers']
-  backbone = dict(depths=layers, width=8, norm='frozen', output_stride=16 if args['dilation'] else 32)
-  kind = f'{args["position_embedding"]}_attn'
+  args, kwargs = golden.meta['args'], golden.meta['kwargs']
+  depths = tuple(kwargs['resnet_layers'])
+  for name in set(kwargs) - {'resnet_layers'}:
+    args.check(name, kwargs[name])
+  args.skip(*TRAINING)
+  backbone = dict(depths=depths, width=8, norm='frozen', output_stride=16 if args['dilation'] else 32)
+  kind = args.choose('position_embedding', POSITIONS)
   return models.create_model(
-      'detr_r50', num_classes=20, backbone_fields=backbone, width=args['hidden_dim'],
-      num_heads=args['nheads'], encoder_layers=args['enc_layers'], decoder_layers=args['dec_layers'],
-      mlp_dim=args['dim_feedforward'], num_queries=args['num_queries'], pre_norm=args['pre_norm'],
-      encoder_positions=kind, decoder_positions=kind, masks=args['masks'], mask_padding=False)
+      'detr_r50', num_classes=args.choose('dataset_file', CLASSES), backbone=args['backbone'],
+      backbone_fields=backbone, width=args['hidden_dim'], num_heads=args['nheads'],
+      encoder_layers=args['enc_layers'], decoder_layers=args['dec_layers'],
+      mlp_dim=args['dim_feedforward'], dropout_rate=args['dropout'], num_queries=args['num_queries'],
+      pre_norm=args['pre_norm'], encoder_positions=kind, decoder_positions=kind, masks=args['masks'],
+      mask_padding=False)
 
 
 def channels_first(x) -> np.ndarray:
@@ -46,32 +59,17 @@ def channels_first(x) -> np.ndarray:
   return np.moveaxis(np.asarray(x), -1, 1)
 
 
-def run(model, variables, *args):
-  """Returns the model's outputs and every intermediate, by path, in exact float32."""
-  with jax.default_matmul_precision('highest'):
-    outputs, state = jax.jit(lambda v, *args: model.apply(
-        v, *args, capture_intermediates=True, mutable=['intermediates']))(variables, *args)
-  return outputs, {k.removesuffix('/__call__'): v[0]
-                   for k, v in trees.flatten(state['intermediates']).items()}
-
-
-def detr(golden) -> dict[str, np.ndarray]:
-  """The whole detector, on a batch of two sizes."""
+def detr(golden: Golden) -> dict[str, np.ndarray]:
+  """The whole detector, on a batch of images of any sizes."""
   model, (image, size) = build(golden), batch(golden)
-  variables = weights.unflatten(to_ours(AUTHORS, golden.weights, model.num_heads))
+  variables = exactly(to_ours(AUTHORS, golden.weights, model.num_heads), model, image, size)
   outputs, found = run(model, variables, image, size)
-  grid = found['input_proj'].shape[1:3]
-  valid, last = positions.valid(size, grid, image.shape[1:3]), len(found['backbone'].maps) - 1
-  last = last if model.masks else 0
-  if model.encoder_positions == 'sine_attn':
-    placed = positions.sine(valid, model.width)
-  else:
-    params = variables['params']
-    placed = positions.learned(params['row_embed'], params['col_embed'], grid).repeat(2, 0)
-  memory = found['encoder'].reshape(2, *grid, -1)
+  number, grid = len(image), found['input_proj'].shape[1:3]
+  memory = found['encoder'].reshape(number, *grid, -1)
+  maps = found['backbone'].maps
   out = {'nested_mask': ~positions.valid(size, image.shape[1:3], image.shape[1:3]),
-         f'mask_{last}': ~valid, f'pos_{last}': channels_first(placed),
-         f'backbone_{last}': channels_first(found['backbone'].maps[-1]),
+         **_levels(golden, model, variables['params'], size, image.shape[1:3],
+                   maps if model.masks else maps[-1:]),
          'input_proj': channels_first(found['input_proj']), 'memory': channels_first(memory),
          'hs': found['decoder/norm']}
   for i in range(model.encoder_layers):
@@ -83,16 +81,46 @@ def detr(golden) -> dict[str, np.ndarray]:
     where = '' if i == model.decoder_layers - 1 else f'aux_outputs_{i}/'
     out |= {f'{where}pred_logits': outputs.logits[i], f'{where}pred_boxes': outputs.boxes[i]}
   if model.masks:
-    attention = found['bbox_attention'].reshape(2, model.num_queries, *grid, -1)
+    attention = found['bbox_attention'].reshape(number, model.num_queries, *grid, -1)
     out |= {'bbox_attention': np.moveaxis(attention, -1, 2), 'pred_masks': outputs.masks}
   return out
 
 
-def sine(golden) -> dict[str, np.ndarray]:
-  """Sines of maps with padding anywhere, stretched over a turn and not."""
+def _levels(golden, model, params, size, canvas, maps) -> dict[str, np.ndarray]:
+  """Returns the backbone's maps, and the padding and positions of those that the file asks for."""
+  out = {}
+  for level, features in enumerate(maps):
+    grid = features.shape[1:3]
+    valid = positions.valid(size, grid, canvas)
+    out |= {f'backbone_{level}': channels_first(features), f'mask_{level}': ~valid}
+    if f'pos_{level}' in golden.outputs:
+      placed = (positions.sine(valid, model.width) if model.encoder_positions == 'sine_attn' else
+                positions.learned(params['row_embed'], params['col_embed'], grid).repeat(len(size), 0))
+      out[f'pos_{level}'] = channels_first(placed)
+  return out
+
+
+def sine(golden: Golden) -> dict[str, np.ndarray]:
+  """Sines of maps with padding anywhere, of every variant in the file."""
   inside = jnp.asarray(~golden.inputs['mask'])
-  plain = jnp.concatenate([positions.waves(n, 16) for n in positions.counts(inside)], -1)
-  return dict(normalized_32=channels_first(positions.sine(inside, 64)), plain_16=channels_first(plain))
+  return {name: channels_first(_sine(inside, variant))
+          for name, variant in golden.meta['config']['variants'].items()}
+
+
+def _sine(inside, variant: Fields):
+  """Returns PositionEmbeddingSine of its arguments, `[batch, h, w, 2 * num_pos_feats]`."""
+  half, temperature = variant['num_pos_feats'], variant.get('temperature', 10_000.)
+  scale, eps, offset = (variant.get(k, v) for k, v in (('scale', None), ('eps', 1e-6), ('offset', 0.)))
+  normalize = variant.get('normalize', False)
+  if scale is not None and not normalize:
+    raise Unknown('the authors refuse a scale without normalize')
+  if normalize and (scale, eps, offset) == (None, 1e-6, 0.):
+    return positions.sine(inside, 2 * half, temperature)
+  y, x = positions.counts(inside)
+  if normalize:
+    scale = positions.TURN if scale is None else scale
+    y, x = (scale * (n + offset) / (last + eps) for n, last in ((y, y[:, -1:]), (x, x[:, :, -1:])))
+  return jnp.concatenate([positions.waves(n, half, temperature) for n in (y, x)], -1)
 
 
 LISTING = Table('listing', (
@@ -104,7 +132,7 @@ LISTING = Table('listing', (
 ), shown_by='linear_bbox.weight', ignored=AUTHORS.ignored)
 
 
-def listing(golden) -> dict[str, np.ndarray]:
+def listing(golden: Golden) -> dict[str, np.ndarray]:
   """The model of Listing 1; its backbone is a sequence without names."""
   options = golden.meta['kwargs']
   model = MinimalDETR(
@@ -116,8 +144,9 @@ def listing(golden) -> dict[str, np.ndarray]:
   name = lambda key: first.get(key) or re.sub(r'^backbone\.1\.', f'{body}bn1.', re.sub(
       r'^backbone\.([4-7])\.', lambda found: f'{body}layer{int(found[1]) - 3}.', key))
   arrays = {name(key): array for key, array in golden.weights.items()}
-  variables = weights.unflatten(to_ours(LISTING, arrays, options['nheads']))
-  outputs, found = run(model, variables, golden.inputs['image'].transpose(0, 2, 3, 1))
+  image = golden.inputs['image'].transpose(0, 2, 3, 1)
+  variables = exactly(to_ours(LISTING, arrays, options['nheads']), model, image)
+  outputs, found = run(model, variables, image)
   queries_first = dict(encoder=found['encoder_norm'], decoder=found['decoder/norm'][-1],
                        logits=outputs[0], boxes=outputs[1])
   return {'backbone': channels_first(found['backbone'].maps[-1]), 'conv': channels_first(found['conv']),

@@ -3,91 +3,114 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tests.goldens.base import Golden, load, run
+from tests.goldens.base import Fields, Golden, Unknown, load, pair, run
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
 from vit_jax.weights.fit import POSITIONS
 
+GOOGLE_POOLS = dict(token='token', gap='mean', unpooled='none', token_unpooled='none')
+# big_vision's '0' takes the first patch; the reader does, of the answers for all.
+BIG_VISION_POOLS = {'gap': 'mean', 'map': 'attention', 'tok': 'token', '0': 'none', 'none': 'none'}
+PUBLISHED = {'MultiHeadDotProductAttention_0': 'MultiHeadDotProductAttention_1',
+             'MlpBlock_0': 'MlpBlock_3', 'LayerNorm_1': 'LayerNorm_2'}
+
 
 def vit_google(golden: Golden) -> dict[str, np.ndarray]:
   """vision_transformer's VisionTransformer, at the size of its weights or at another."""
-  kwargs = golden.meta['kwargs'].get('model', golden.meta['kwargs'])
-  transformer = kwargs['transformer']
-  classifier = kwargs.get('classifier', 'token')
-  model = ViT(
-      num_classes=kwargs['num_classes'], patch_size=tuple(kwargs['patches']['size']),
-      width=kwargs['hidden_size'], depth=transformer['num_layers'],
-      mlp_dim=transformer['mlp_dim'], num_heads=transformer['num_heads'],
-      pool={'token': 'token', 'gap': 'mean', 'unpooled': 'none', 'token_unpooled': 'none'}[
-          classifier], class_token=classifier.startswith('token'),
-      position='learned' if transformer.get('add_position_embedding', True) else 'none',
-      representation_size=kwargs.get('representation_size'), **_stem(kwargs.get('resnet')))
+  kwargs = golden.meta['kwargs']
+  fields = kwargs['model'] if 'model' in kwargs else kwargs
+  model, classes = _google(fields), fields.get('num_classes')
   image = golden.inputs['image']
   extra = {f'head/{leaf}': golden.inputs[f'head_{leaf}'] for leaf in ('kernel', 'bias')
            if f'head_{leaf}' in golden.inputs}
-  variables, flat = load(golden, model, image.shape[1:3], extra)
+  if 'ckpt_differs' in kwargs:
+    _compare(kwargs['ckpt_differs'], golden.weights)
+  old_size = pair(kwargs['old_image']) if 'old_image' in kwargs else None
+  variables, flat = load(golden, model, image, old_size=old_size, extra=extra, headless=not classes)
   logits, found = run(model, variables, image)
   representation = found.pop('representation')
   renamed = {'inter/pre_logits': found.pop('pre_logits', representation)}  # before its tanh
-
   for name, value in found.items():
-    name = name.replace('MultiHeadDotProductAttention_0', 'MultiHeadDotProductAttention_1')
-    name = name.replace('MlpBlock_0', 'MlpBlock_3').replace('LayerNorm_1', 'LayerNorm_2')
+    for ours, theirs in PUBLISHED.items():
+      name = name.replace(ours, theirs)
     renamed[f'inter/{name}'] = value[0] if isinstance(value, tuple) else value  # scan's None
-  return {**renamed, 'logits': logits, 'pos_embedding_resized': flat.get(POSITIONS)}
+  return {**renamed, 'logits': logits if classes else representation,
+          'pos_embedding_resized': flat.get(POSITIONS)}
 
 
-def _stem(resnet):
-  """Fields of a hybrid's ResNet."""
-  return {} if resnet is None else dict(stem_depths=tuple(resnet['num_layers']),
-                                        stem_width=int(64 * resnet.get('width_factor', 1)))
+def _google(fields: Fields) -> ViT:
+  """Returns the model of vision_transformer's arguments; one class where it has no head."""
+  transformer, resnet = fields['transformer'], fields.get('resnet')
+  classifier = fields.get('classifier', 'token')
+  stem = {} if resnet is None else dict(
+      stem_depths=tuple(resnet['num_layers']), stem_width=int(64 * resnet.get('width_factor', 1)))
+  return ViT(
+      num_classes=fields.get('num_classes') or 1, patch_size=tuple(fields['patches']['size']),
+      width=fields['hidden_size'], depth=transformer['num_layers'], mlp_dim=transformer['mlp_dim'],
+      num_heads=transformer['num_heads'], dropout_rate=transformer.get('dropout_rate', .1),
+      attention_dropout_rate=transformer.get('attention_dropout_rate', .1),
+      pool=fields.choose('classifier', GOOGLE_POOLS, 'token'),
+      class_token=classifier.startswith('token'),
+      position='learned' if transformer.get('add_position_embedding', True) else 'none',
+      representation_size=fields.get('representation_size'),
+      head_bias=fields.get('head_bias_init', 0.), **stem)
+
+
+def _compare(wanted: Fields, weights) -> None:
+  """Raises Unknown unless a checkpoint is as the file tells: its classes, its representation."""
+  for key, name in (('num_classes', 'head/bias'), ('representation_size', 'pre_logits/bias')):
+    size = len(weights[name]) if name in weights else None
+    if key in wanted and wanted[key] != size:
+      raise Unknown(f'ckpt_differs.{key}={wanted[key]}, and {name} has {size}')
 
 
 def vit_big_vision(golden: Golden) -> dict[str, np.ndarray]:
   """big_vision's vit.Model, also reading an older file at another resolution."""
-  kwargs = golden.meta['kwargs'].get('model', golden.meta['kwargs'])
-  pool, rep_size = kwargs.get('pool_type', 'gap'), kwargs.get('rep_size', False)
-  model = ViT(
-      num_classes=kwargs['num_classes'], patch_size=tuple(kwargs['patch_size']),
-      width=kwargs['width'], depth=kwargs['depth'],
-      mlp_dim=kwargs.get('mlp_dim') or 4 * kwargs['width'], num_heads=kwargs['num_heads'],
-      pool={'gap': 'mean', 'map': 'attention', 'tok': 'token', '0': 'mean'}.get(pool, pool),
-      class_position=False,
-      position={'learn': 'learned', 'sincos2d': 'sincos'}[kwargs.get('posemb', 'learn')],
-      representation_size=kwargs['width'] if rep_size is True else rep_size or None)
+  kwargs = golden.meta['kwargs']
+  fields = kwargs['model'] if 'model' in kwargs else kwargs
+  model, classes = _big_vision(fields), fields.get('num_classes')
   image = golden.inputs['image']
-  variables, flat = load(golden, model, image.shape[1:3])
+  old_size = pair(kwargs['old_image']) if 'old_image' in kwargs else None
+  variables, flat = load(golden, model, image, old_size=old_size, headless=not classes)
   logits, found = run(model, variables, image)
-  out = {'result': logits, 'inter/stem': found['embedding'], 'inter/pre_logits': found['representation'],
-         'loaded/pos_embedding': flat.get(POSITIONS), 'loaded/cls': flat.get('cls')}
-  out.update(_big_vision_intermediates(model, variables['params'], found, golden))
+  result, represented = logits if classes else found['representation'], found['representation']
+  if fields.get('pool_type') == '0':
+    result, represented = result[:, 0], represented[:, 0]
+  out = {'result': result, 'inter/logits': result, 'inter/stem': found['embedding'],
+         'inter/pre_logits': represented, 'loaded/pos_embedding': flat.get(POSITIONS),
+         'loaded/cls': flat.get('cls')}
+  out.update(_big_vision_intermediates(model, variables['params'], found))
   return {k: v for k, v in out.items() if v is not None}
 
 
-def _big_vision_intermediates(model, params, found, golden):
+def _big_vision(fields: Fields) -> ViT:
+  """Returns the model of big_vision's arguments; one class where it has no head."""
+  width, rep_size = fields.get('width', 768), fields.get('rep_size', False)
+  fields.skip('head_zeroinit', 'scan', 'remat_policy')  # how it starts, is stored and is trained
+  fields.check('dtype_mm', 'float32')
+  return ViT(
+      num_classes=fields.get('num_classes') or 1, patch_size=tuple(fields.get('patch_size', (16, 16))),
+      width=width, depth=fields.get('depth', 12), num_heads=fields.get('num_heads', 12),
+      mlp_dim=fields.get('mlp_dim') or 4 * width, dropout_rate=fields.get('dropout', 0.),
+      pool=fields.choose('pool_type', BIG_VISION_POOLS, 'gap'), class_position=False,
+      position=fields.choose('posemb', dict(learn='learned', sincos2d='sincos'), 'learn'),
+      representation_size=width if rep_size is True else rep_size or None)
+
+
+def _big_vision_intermediates(model, params, found):
   """big_vision's names for what our capture found, and its per-patch logits."""
-  tokens = found['Transformer/encoder_norm']
-  patches = tokens[:, model.num_prefix:].reshape(found['embedding'].shape)
-  head = params['head']
-  dense = lambda x: x @ head['kernel'] + head['bias']
-  represent = lambda x: x
-  if 'pre_logits' in params:
-    represent = lambda x: jnp.tanh(
-        x @ params['pre_logits']['kernel'] + params['pre_logits']['bias'])
-  pooled = {'token': lambda: tokens[:, 0], 'mean': lambda: tokens.mean(axis=1),
-            'attention': lambda: found['MAPHead_0']}[model.pool]()
-  out = {'inter/encoded': tokens if model.pool != 'token' else tokens[:, 1:],
-         'inter/head_input': pooled, 'inter/pre_logits_2d': represent(patches),
-         'inter/logits_2d': dense(represent(patches))}
-  if 'inter/encoded' in golden.outputs and golden.outputs['inter/encoded'].shape != out[
-      'inter/encoded'].shape:
-    out['inter/encoded'] = tokens
-  if 'Transformer/posembed_input' in found:
-    out['inter/with_posemb'] = found['Transformer/posembed_input']
-  else:
-    stem = found['embedding']
-    out['inter/with_posemb'] = stem.reshape(stem.shape[0], -1, stem.shape[-1]) + (
+  tokens, stem = found['Transformer/encoder_norm'], found['embedding']
+  patches = tokens[:, model.num_prefix:].reshape(stem.shape)
+  dense = lambda x, layer: x @ params[layer]['kernel'] + params[layer]['bias']
+  per_patch = jnp.tanh(dense(patches, 'pre_logits')) if 'pre_logits' in params else patches
+  placed = found.get('Transformer/posembed_input')
+  if placed is None:
+    placed = stem.reshape(stem.shape[0], -1, stem.shape[-1]) + (
         positions.sincos_2d(stem.shape[1:3], stem.shape[-1]))
+  pooled = {'mean': lambda: tokens.mean(axis=1), 'attention': lambda: found['MAPHead_0']}
+  out = {'inter/encoded': tokens, 'inter/with_posemb': placed, 'inter/pre_logits_2d': per_patch,
+         'inter/logits_2d': dense(per_patch, 'head'),
+         'inter/head_input': pooled.get(model.pool, lambda: tokens[:, 0])()}
   for i in range(model.depth):
     block = f'Transformer/encoderblock_{i}'
     names = {'sa': found[f'{block}/MultiHeadDotProductAttention_0'], 'mlp': found[f'{block}/MlpBlock_0'],
@@ -95,6 +118,7 @@ def _big_vision_intermediates(model, params, found, golden):
     names['+sa'] = names['+mlp'] - names['mlp']
     for name, value in names.items():
       out[f'inter/encoder/block{i:02d}/{name}'] = value
+    out['inter/encoder/pre_ln'] = found[block][0]
   return out
 
 

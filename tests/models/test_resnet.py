@@ -8,7 +8,7 @@ import pytest
 import sklearn.datasets
 
 from tests.conftest import golden_files
-from tests.goldens import base
+from tests.goldens import base, detr_models
 from tests.models import tiny
 from vit_jax import models, optimizers, sharding, step, trees, weights
 from vit_jax.data.info import Info
@@ -22,27 +22,19 @@ def resnet(name='resnet50', **overrides):
   return models.create_model(name, **{**dict(depths=(1, 2), width=8, num_classes=5), **overrides})
 
 
-def padded(golden):
-  """Returns DETR's batch: images in the upper left corner, zeros around them."""
-  images = [golden.inputs[f'image_{i}'].transpose(1, 2, 0) for i in range(2)]
-  batch = np.zeros((2, *np.max([i.shape for i in images], axis=0)), np.float32)
-  for out, image in zip(batch, images, strict=True):
-    out[:image.shape[0], :image.shape[1]] = image
-  return batch
-
-
 @pytest.mark.parametrize('path', golden_files('F1_detr_*'))
 def test_the_backbones_of_detr_are_frozen_resnets(path):
   golden, prefix = base.read(path), 'backbone.0.body.'
   arrays = {k.partition(prefix)[2]: v for k, v in golden.weights.items() if prefix in k}
   options = golden.meta['kwargs']
-  model = resnet(depths=tuple(options['resnet_layers']), norm='frozen', num_classes=None,
+  model = resnet(golden.meta['args']['backbone'], depths=tuple(options['resnet_layers']), norm='frozen',
+                 num_classes=None,
                  output_stride=16 if options.get('dilation') else 32)
   variables = weights.unflatten(to_ours(TORCHVISION, arrays))
-  features = tiny.apply(model, variables, padded(golden))
-  wanted = next(k for k in golden.outputs if k.startswith('backbone_'))
+  features = tiny.apply(model, variables, detr_models.batch(golden)[0])
+  wanted = max(k for k in golden.outputs if k.startswith('backbone_'))
   np.testing.assert_allclose(features.maps[-1].transpose(0, 3, 1, 2), golden.outputs[wanted],
-                             atol=golden.meta['outputs'][wanted]['suggested_atol'])
+                             atol=golden.tolerances[wanted]['suggested_atol'])
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
