@@ -2,11 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from detr_jax import models as detectors
+from detr_jax.data import transforms
 from tests.conftest import ROOT
-from vit_jax import flops, models, recipes, schedules
+from vit_jax import config, flops, models, recipes, schedules
 from vit_jax.errors import UserError
 from vit_jax.evaluation import vtab
 from vit_jax.tables import commands, plan
@@ -191,6 +193,40 @@ def test_detr_is_the_papers():
   assert [t['name'] for t in c.data.transforms] == ['detr']
   task = {k: v for k, v in c.task.items() if k != 'name'}
   assert task == dict(bbox_coef=5., cost_bbox=5., giou_coef=2., cost_giou=2., cost_class=1.)
+
+
+def test_a_resolution_scales_all_sizes_of_a_detector():
+  usual, small, large = (load(f'detr.py:dataset=coco{more}') for more in (
+      '', ',resolution=400', ',resolution=1600'))
+  assert usual.data.transforms[0] == dict(name='detr')
+  assert small.data.canvases == ((416, 672), (672, 416))
+  assert small.data.test_transforms[0] == dict(name='resize', size=400, max_size=666)
+  half, whole = transforms.DETR(**{k: v for k, v in small.data.transforms[0].items() if k != 'name'}
+                                ), transforms.DETR()
+  for field in ('scales', 'max_size', 'crop_scales', 'crop_min', 'crop_max'):
+    np.testing.assert_allclose(getattr(half, field), np.asarray(getattr(whole, field)) / 2, atol=.51)
+  for c in (small, large):
+    for canvas, size in zip(c.data.canvases, ((3, 5), (5, 3))):
+      extent = transforms.extent(transforms.make(c.data.transforms), *(100 * n for n in size))
+      assert all(a <= b for a, b in zip(extent, canvas)) and min(canvas) % 32 == 0
+  assert usual.model.max_positions == small.model.max_positions == 50
+  assert large.model.max_positions >= max(large.data.canvases[0]) / 32
+
+
+def test_options_of_a_transform_that_a_config_leaves_out_are_flags():
+  c = config.load(os.path.join(CONFIGS, 'detr.py:dataset=coco'), {
+      'data.transforms[0].scales': '320,352', 'data.transforms[0].max_size': '600',
+      'data.test_transforms[0].max_size': '640', 'data.test_transforms[0].size': '352'})
+  made = transforms.make(c.data.transforms)[0]
+  assert (made.scales, made.max_size, c.data.test_transforms[0]['max_size']) == ((320, 352), 600, 640)
+  with pytest.raises(UserError, match="unknown option of transform 'detr': 'scale'; did you mean 'scales'"):
+    transforms.make(config.load(os.path.join(CONFIGS, 'detr.py:dataset=coco'),
+                                {'data.transforms[0].scale': '320'}).data.transforms)
+
+
+def test_a_small_detector_has_a_canvas_for_portrait_images():
+  assert load('detr_small.py:resolution=120x160').data.canvases == ((120, 160), (160, 120))
+  assert load('detr_small.py:resolution=128').data.canvases == ((128, 128),)
 
 
 # Rows of tables 2 and 3, figure 4, section 4.2 and what learns sooner: what each changes of the model.

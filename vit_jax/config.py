@@ -15,7 +15,8 @@ from vit_jax.errors import UserError, nearest, unknown
 
 
 # Sections that are passed on as they are: their readers know the fields and name unknown ones.
-OPEN = ('model', 'task', 'optimizer', 'schedule', 'transforms', 'test_transforms')
+OPEN = ('model', 'task', 'optimizer', 'schedule', 'augment', 'crop', 'eval_crop', 'transforms',
+        'test_transforms')
 
 
 def arguments(arg: str | None, **defaults) -> ConfigDict:
@@ -199,7 +200,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
   for part in parts[:-1]:
     node = _child(node, part, key, config)
   name = int(parts[-1]) if isinstance(node, (list, tuple)) and parts[-1].isdigit() else parts[-1]
-  open_ended = isinstance(node, ConfigDict) and any(part in OPEN for part in parts[:-1])
+  open_ended = isinstance(node, (ConfigDict, dict)) and any(part in OPEN for part in parts[:-1])
   old = None if open_ended and name not in node else _child(node, parts[-1], key, config)
   if isinstance(node, tuple):
     raise UserError(f'config key {key!r} is one number of {tuple(node)!r}; set all of them at once')

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +12,6 @@ from detr_jax.data.sources import objects
 from detr_jax.data.sources.base import UNUSED, Categories
 from detr_jax.data.sources.objects import Problem, clip
 from detr_jax.data.sources.values import LIMIT, flag, readable, shown, whole
-from vit_jax import files
 from vit_jax.errors import UserError
 
 LARGEST_SIDE, LARGEST_IMAGE = 10 ** 6, 2 ** 28  # pixels; larger images cannot be decoded
@@ -114,9 +114,14 @@ def more(problems: Sequence[Problem]) -> str:
 def _parse(path: str, labelled: bool) -> tuple[dict, list[Problem]]:
   """Returns (content, notes) of a file; UserError when it lacks one of the three lists."""
   try:
-    content = files.read_json(path, 'it is no JSON that can be read; write it again')
+    with open(path, 'rb') as file:
+      text = file.read()
+    # Names that are not UTF-8 keep their bytes, which is how the system names the files.
+    content = json.loads(text.decode(json.detect_encoding(text), 'surrogateescape'))
   except FileNotFoundError:
     raise UserError(f'the annotations {path} are missing') from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'{path} is no JSON that can be read: {error}; write it again') from None
   notes = []
   if not labelled and isinstance(content, dict) and 'annotations' not in content:
     content['annotations'] = []

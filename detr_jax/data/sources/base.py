@@ -185,4 +185,5 @@ def coco_annotations(categories: Categories, sizes, image_ids, file_names: Seque
 
 def say(text: str) -> None:
   """Tells what was done to the data, on stderr: what is clipped or left out must not go unseen."""
+  text = text.encode('utf-8', 'backslashreplace').decode('utf-8')  # names of files may be any bytes
   print(text, file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ def shown(value) -> str:
 
 
 def readable(text: str) -> str:
-  """Returns text of a file that is not UTF-8, see `vit_jax.files.read_text`, as Latin-1 spells it."""
+  """Returns text of a file that is not UTF-8, which keeps its bytes as escapes, as Latin-1 spells it."""
   if text.isascii():
     return text
   try:

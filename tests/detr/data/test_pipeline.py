@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from detr_jax.data import pipeline, sources
+from detr_jax.data import limits, pipeline, sources
 from detr_jax.data.config import detection_data
+from detr_jax.data.info import DetectionInfo
 from tests.detr.data import coco
 from vit_jax import sharding
 from vit_jax.errors import UserError
@@ -118,6 +119,57 @@ def test_a_group_smaller_than_a_batch_joins_the_largest(folder):
   assert build(folder, batch_size=6).train.canvases() == [(CANVASES[0], 17)]
 
 
+def test_images_that_are_shrunk_to_fit_are_told(folder, capsys):
+  build(folder)
+  assert 'shrunk' not in capsys.readouterr().err
+  build(folder, canvases=((24, 40),), transforms=[dict(name='resize', size=24, max_size=40)])
+  training, test = capsys.readouterr().err.splitlines()
+  assert training.startswith('data.canvases: 5 of 17 training images are shrunk by up to 1.50') and (
+      '36x24' in training)
+  assert test.startswith('data.test_canvases: 2 of 5 test images are shrunk by up to 1.25')
+  build(folder, batch_size=6)
+  assert 'as many images suit it as a batch has' in capsys.readouterr().err
+
+
+def test_what_no_query_can_find_is_told(capsys):
+  info = DetectionInfo('mine', ('a',), 3, (8, 8), max_boxes=136, box_counts=((3, 9), (130, 2)),
+                       test_box_counts=((60, 1), (110, 1)))
+  limits.tell(info, 200, 0, 150)
+  assert not capsys.readouterr().err
+  limits.tell(info, 50, 2, 100)
+  said = capsys.readouterr().err.splitlines()
+  assert said[0].startswith('2 training image(s) have more objects (up to 130) than the model has queries (50)')
+  assert said[1].startswith('2 test image(s) have more objects (up to 110) than the model has queries (50)')
+  assert said[2].startswith('1 test image(s) have more objects (up to 110) than detections are counted (100)')
+  assert 'groups of 136 box slots add 272 queries to the 50' in said[3] and len(said) == 4
+
+
+def test_objects_per_image_are_facts_of_the_data(folder):
+  info = build(folder).info
+  assert info.box_counts == ((0, 4), (1, 5), (2, 4), (3, 4))
+  assert sum(images for _, images in info.test_box_counts) == 5
+
+
+def test_published_targets_are_all_segments_with_the_boxes_of_their_pixels(tmp_path):
+  coco.panoptic_scene(tmp_path)
+  options = dict(train='val', test='val', panoptic=True, canvases=((32, 32),), batch_size=2)
+  rows = {}
+  for segments in ('annotated', 'published'):
+    data = build(str(tmp_path), segments=segments, **options)
+    batch = host(next(data.train.after(0, 1))[1])
+    row = int(np.argmin(batch['index']))
+    kept = batch['labels'][row] >= 0
+    centre, size = np.split(batch['boxes'][row][kept] * 32, 2, -1)
+    rows[segments] = batch['labels'][row][kept].tolist(), np.concatenate([centre - size / 2, centre + size / 2], -1)
+    assert 'masks' not in batch
+  labels, boxes = rows['annotated']  # the crowd of dogs is left out
+  assert labels == [0, 2]
+  np.testing.assert_allclose(boxes, [[3, 4, 20, 20], [0, 0, 32, 32]], atol=1e-4)
+  labels, boxes = rows['published']
+  assert labels == [0, 1, 2]  # the last pixel's number is the end, as in the code of DETR's authors
+  np.testing.assert_allclose(boxes, [[3, 4, 19, 19], [12, 2, 29, 9], [0, 0, 31, 31]], atol=1e-4)
+
+
 def test_the_canvas_is_the_smallest_that_holds_an_image():
   canvases = [(800, 1344), (1344, 800), (800, 800)]
   sizes = [(800, 1066), (1066, 800), (800, 800), (900, 900), (900, 1200)]
@@ -166,6 +218,9 @@ def test_masks_lie_as_the_boxes(tmp_path):
     (dict(train='trian'), "no annotations of the split 'trian'.*annotations/instances_test.json"),
     (dict(on_error='ignore'), "unknown data.on_error 'ignore'"),
     (dict(id_slots=5), 'category ids reach from 1 to 7; set it to at least 8'),
+    (dict(outside='cut'), "unknown data.outside 'cut'"),
+    (dict(exif='no'), "unknown data.exif 'no'"),
+    (dict(segments='all'), "unknown data.segments 'all'"),
     (dict(max_boxes=-1), 'data.max_boxes=-1 must be positive'),
     (dict(batch_size=6, mesh=(8, 1, 1)), 'not divisible by the 8 shards'),
     (dict(canvas=((1, 2),)), "unknown config key 'data.canvas'; did you mean 'data.canvases'")])
