@@ -15,8 +15,7 @@ from vit_jax.errors import UserError, nearest, unknown
 
 
 # Sections that are passed on as they are: their readers know the fields and name unknown ones.
-OPEN = ('model', 'task', 'optimizer', 'schedule', 'augment', 'crop', 'eval_crop', 'transforms',
-        'test_transforms')
+OPEN = ('model', 'task', 'optimizer', 'schedule', 'transforms', 'test_transforms')
 
 
 def arguments(arg: str | None, **defaults) -> ConfigDict:
