@@ -9,6 +9,25 @@ from collections.abc import Iterator
 from vit_jax.errors import FULL, UserError
 
 
+# Names of weights as transformers and timm save them, in the order in which they are looked for; and of
+# parts of one model.
+HUB = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
+       'pytorch_model.bin.index.json')
+PART = re.compile(r'(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.(safetensors|bin))')
+
+
+def hub_file(folder: str) -> str | None:
+  """Returns the name of the file by which a folder of weights is read; None for any other folder.
+
+  A folder with checkpoints is the workdir of a run, whatever else lies in it.
+  """
+  names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+  if 'checkpoints' in names:
+    return None
+  parts = sorted(name for name in names if PART.fullmatch(name))
+  return next((name for name in (*HUB, *parts) if name in names), None)
+
+
 def home(text: str) -> str:
   """Returns the text with the home directory for `~`, where a path or another part of a word begins.
 

@@ -11,28 +11,13 @@ from typing import NoReturn
 
 from vit_jax import files
 from vit_jax.errors import UserError
+from vit_jax.files import HUB, PART, hub_file
 from vit_jax.weights import raw
 
 SUFFIXES = ('.npz', '.safetensors', '.pth', '.pt', '.th', '.bin')
 
-# In the order in which transformers looks for them.
-_NAMES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
-          'pytorch_model.bin.index.json')
 _INDEX = '.index.json'
-_PART = re.compile(r'(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)')
 _MAX_INDEX = 1 << 26  # bytes; that of 10^5 arrays has 10^7
-
-
-def is_model(path: str) -> bool:
-  """Tells whether a path is a folder with the weights of one model."""
-  return os.path.isdir(path) and _named(path) is not None
-
-
-def _named(folder: str) -> str | None:
-  """Returns the file in a folder by which its weights are read."""
-  names = set(os.listdir(folder))
-  parts = sorted(name for name in names if _PART.fullmatch(name))
-  return next((name for name in (*_NAMES, *parts) if name in names), None)
 
 
 def home(path: str) -> str | None:
@@ -40,14 +25,14 @@ def home(path: str) -> str | None:
   if os.path.isdir(path):
     return path
   name = os.path.basename(path)
-  return (os.path.dirname(path) or '.') if name in _NAMES or _PART.fullmatch(name) else None
+  return (os.path.dirname(path) or '.') if name in HUB or PART.fullmatch(name) else None
 
 
 def parts(path: str) -> tuple[list[str], dict[str, str] | None]:
   """Returns the files that a path of weights stands for.
 
   Args:
-    path: a folder that `is_model`, a file, an index, or any part of several: it stands for all.
+    path: a folder of `files.hub_file`, a file, an index, or any part of several: it stands for all.
 
   Returns:
     (paths of the files, {name of an array: path of the file that has it}, or None without an index).
@@ -56,8 +41,8 @@ def parts(path: str) -> tuple[list[str], dict[str, str] | None]:
     UserError: for a part that is not there, or an index that is damaged or names a file elsewhere.
   """
   if os.path.isdir(path):
-    path = os.path.join(path, _named(path) or _complain(path))
-  part = _PART.fullmatch(path)
+    path = os.path.join(path, hub_file(path) or _complain(path))
+  part = PART.fullmatch(path)
   if part and os.path.exists(part['stem'] + part['suffix'] + _INDEX):
     path = part['stem'] + part['suffix'] + _INDEX
   if path.endswith(_INDEX):
@@ -76,7 +61,7 @@ def _complain(folder: str) -> NoReturn:
   """Raises the error for a folder without weights; names the files in it that may have some."""
   found = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES))[:4]
   raise UserError(f'no weights in {folder!r}: the folder holds no checkpoints/STEP of a run and no '
-                  f'{_NAMES[0]} or {_NAMES[2]}' + (
+                  f'{HUB[0]} or {HUB[2]}' + (
                       f'; give one of its files ({", ".join(found)})' if found else ''))
 
 

@@ -48,7 +48,7 @@ def facts(path: str) -> Facts:
       return _transformers(config, _read(folder, 'preprocessor_config.json'))
     if isinstance(config.get('pretrained_cfg'), dict):
       return _timm(config, config['pretrained_cfg'])
-  except (TypeError, ValueError, KeyError, AttributeError) as error:
+  except (TypeError, ValueError, LookupError, AttributeError) as error:
     raise UserError(f'{folder}/config.json does not describe a model ({type(error).__name__}: {error}); '
                     'fetch it again, or give the file of weights under another name') from None
   return Facts()
