@@ -277,8 +277,8 @@ def best_step(folder: str) -> int | None:
 
 
 def is_run(path: str) -> bool:
-  """Tells whether a path names a run: a folder, or WORKDIR@best."""
-  return os.path.isdir(split_best(path)[0])
+  """Tells whether a path names a run: a folder, if not one of weights alone, or WORKDIR@best."""
+  return os.path.isdir(split_best(path)[0]) and not files.hub_file(path)
 
 
 def split_best(path: str) -> tuple[str, bool]:
@@ -309,7 +309,8 @@ def find(path: str) -> tuple[str, str]:
     folder = checkpoint_folder(workdir)
     if steps := steps_in(folder):
       return workdir, os.path.join(folder, str(_best(named, folder) if best else _whole(folder, steps)))
-  raise UserError(f'{named!r} is not a checkpoint: it holds no checkpoints/STEP')
+  raise UserError(f'{named!r} is not a checkpoint: it holds no checkpoints/STEP, and no weights '
+                  f'named {files.HUB[0]} or {files.HUB[2]}')
 
 
 def _best(workdir: str, folder: str) -> int:

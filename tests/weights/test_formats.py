@@ -90,6 +90,50 @@ def test_another_rule_may_be_asked_for(tmp_path):
     vit_jax.load('deit_ti16', path, image_size=24, verbose=False, resampling='cubic', **VIT)
 
 
+PREFIXES = ('_orig_mod.', 'module.', 'model.', 'backbone.', 'encoder.', '_orig_mod.module.',
+            'model.encoder.backbone.', 'state/')
+
+
+@pytest.mark.parametrize('name, to, fields', CASES)
+def test_a_prefix_that_all_names_share_is_taken_off(name, to, fields, tmp_path):
+  arrays = containers.read(saved(tmp_path, name, to, fields)[0])
+  plain = formats.parameters(arrays)
+  assert plain.keys() == arrays.keys()  # nothing is taken off names of a format
+  for prefix in PREFIXES:
+    wrapped = {prefix + key: array for key, array in arrays.items()}
+    assert formats.parameters(wrapped).keys() == plain.keys(), prefix
+    assert formats.parameters({**wrapped, 'n_averaged': 1}).keys() == plain.keys()
+
+
+@pytest.mark.parametrize('prefix', PREFIXES)
+@pytest.mark.parametrize('names', [
+    {'transformer.decoder.layers.0.multihead_attn.in_proj_weight', 'backbone.0.body.conv1.weight'},
+    {'detr.transformer.decoder.layers.0.multihead_attn.in_proj_weight', 'mask_head.lay1.weight'},
+    {'model.decoder.layers.0.encoder_attn.q_proj.weight', 'bbox_predictor.layers.0.weight'}])
+def test_a_prefix_is_taken_off_a_detector_s_names(names, prefix):
+  from detr_jax.weights.detr import TABLES
+  for wrapped in (names, {prefix + name for name in names}):
+    assert formats.parameters(dict.fromkeys(wrapped, 0), (*TABLES, *formats.TABLES)).keys() == names
+
+
+@pytest.mark.parametrize('beside', ['criterion.weight', 'model.head.extra.running', 'step'])
+def test_names_beside_a_prefix_are_told_and_not_dropped(beside, tmp_path):
+  arrays = containers.read(saved(tmp_path, 'deit_ti16', 'timm', VIT)[0])
+  wrapped = {**{'model.net.' + key: array for key, array in arrays.items()}, beside: np.zeros(1)}
+  with pytest.raises(UserError, match=f"those below the prefix 'model.net.' are, but 1 others stand beside "
+                                      f'them .{beside}.: save what lies below the prefix alone'):
+    formats.guess(formats.parameters(wrapped))
+
+
+@pytest.mark.parametrize('names', [
+    {'transformer.decoder.layers.0.multihead_attn.in_proj_weight', 'class_embed.weight'},
+    {'module.query_embed.weight', 'module.bbox_embed.layers.0.weight'},
+    {'model.query_position_embeddings.weight', 'class_labels_classifier.weight'}])
+def test_a_detector_s_names_point_at_the_other_package(names):
+  with pytest.raises(UserError, match='of a detector, and not of a classifier; use detr_jax in place of'):
+    formats.guess(formats.parameters(dict.fromkeys(names, 0)))
+
+
 def test_layers_that_tensorflow_numbered_are_read():
   model = models.create_model('bit_r50x1', num_classes=5, **RESNET)
   theirs = to_theirs(resnet.BIT, weights.flatten(tiny.variables(model, (16, 16))))

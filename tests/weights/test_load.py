@@ -17,6 +17,7 @@ from tests.models import tiny
 from vit_jax import config as config_lib, inference, models, train, weights
 from vit_jax.errors import UserError
 from vit_jax.weights import npz
+from vit_jax.weights.fit import POSITIONS
 
 SMALL = dict(width=16, depth=2, num_heads=2, mlp_dim=24, patch_size=4)
 SIZE = (12, 12)
@@ -35,7 +36,7 @@ def save(tmp_path):
 
 
 def load(path, **options):
-  return vit_jax.load('vit_ti16', path, verbose=False, **SMALL, **options)
+  return vit_jax.load('vit_ti16', path, verbose=False, **{**SMALL, **options})
 
 
 @pytest.mark.parametrize('options', [
@@ -91,14 +92,132 @@ def test_one_channel_keeps_the_logits_of_grey_images(save):
   assert got.info.channels == 1
 
 
-def test_features_need_no_head(save):
-  path, _, _ = save()
-  got = load(path, num_classes=None)
-  assert got.model.num_classes == 5  # None means: as in the file
-  got = load(path.replace('w.npz', 'w.npz'))
-  backbone = got.model.clone(num_classes=None)
-  body = {k: v for k, v in got.params.items() if k != 'head'}
-  assert tiny.apply(backbone, body, tiny.images(SIZE)).maps[0].shape == (2, 3, 3, 16)
+@pytest.mark.parametrize('options', [dict(), dict(pool='mean'), dict(representation_size=6)])
+def test_without_classes_it_is_a_backbone(save, options):
+  path, model, params = save(**options)
+  assert load(path).model.num_classes == 5  # as saved, where nothing is asked for
+  got, image = load(path, num_classes=None), tiny.images(SIZE)
+  assert got.model.num_classes is None and 'head' not in got.params and 'pre_logits' not in got.params
+  body = {k: v for k, v in params.items() if k not in ('head', 'pre_logits')}
+  np.testing.assert_allclose(
+      tiny.apply(got.model, got.variables, image).maps[0],
+      tiny.apply(model.clone(num_classes=None), body, image).maps[0], atol=1e-5)
+
+
+@pytest.fixture
+def timm_file(tmp_path):
+  """Returns a function that writes a tiny model in timm's names: (path, model, variables)."""
+  def write(size=SIZE, **options):
+    model = models.create_model('vit_ti16', **{**SMALL, 'num_classes': 5, 'gelu': 'erf', **options})
+    variables, path = tiny.variables(model, size), str(tmp_path / 'w.safetensors')
+    weights.export(path, model, variables, 'timm', size)
+    return path, model, variables
+  return write
+
+
+@pytest.mark.parametrize('options', [
+    dict(pool='mean', norm_pooled=True, class_token=True),                        # MAE, fine-tuned
+    dict(pool='mean', norm_pooled=True, class_token=True, class_position=False),  # no_embed_class
+    dict(pool='mean', norm_pooled=True, class_token=True, position='none'),
+    dict(pool='mean', norm_pooled=True), dict(position='none'), dict(class_position=False)])
+def test_what_names_imply_of_pooling_and_positions(timm_file, options):
+  path, model, variables = timm_file(**options)
+  got = load(path)
+  assert got.model == model
+  np.testing.assert_array_equal(tiny.apply(got.model, got.variables, tiny.images(SIZE)),
+                                tiny.apply(model, variables, tiny.images(SIZE)))
+
+
+def test_fc_norm_follows_the_mean_of_the_patches_without_the_class_token(timm_file):
+  """In NumPy: what the encoder gives, averaged without its first token, then fc_norm and the head."""
+  path, model, variables = timm_file(pool='mean', norm_pooled=True, class_token=True)
+  image, p = tiny.images(SIZE), variables['params']
+  features = tiny.apply(model.clone(num_classes=None), {
+      k: v for k, v in p.items() if k not in ('head', 'fc_norm')}, image)
+  assert features.tokens.shape == (2, 1, 16)
+  x = np.asarray(features.maps[0]).reshape(2, -1, 16).mean(axis=1)
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+  x = x * p['fc_norm']['scale'] + p['fc_norm']['bias']
+  got = load(path)
+  np.testing.assert_allclose(tiny.apply(got.model, got.variables, image),
+                             x @ p['head']['kernel'] + p['head']['bias'], atol=1e-4)
+  body = load(path, num_classes=None)
+  assert not {'fc_norm', 'head'} & set(body.params)
+  assert sorted(body.report.ignored) == ['fc_norm/bias', 'fc_norm/scale', 'head/bias', 'head/kernel']
+
+
+def test_what_no_name_tells_may_be_said(timm_file):
+  """A mean over the patches without fc_norm leaves no trace: the class token is kept for it."""
+  path, model, variables = timm_file(pool='mean', class_token=True)
+  assert load(path).model.pool == 'token'
+  got = load(path, pool='mean')
+  np.testing.assert_array_equal(tiny.apply(got.model, got.variables, tiny.images(SIZE)),
+                                tiny.apply(model, variables, tiny.images(SIZE)))
+
+
+def test_sincos_positions_are_written_as_a_table(timm_file):
+  path, model, variables = timm_file((8, 16), position='sincos')
+  got = load(path, image_size=(8, 16))
+  assert got.model == model.clone(position='learned')
+  np.testing.assert_allclose(tiny.apply(got.model, got.variables, tiny.images((8, 16))),
+                             tiny.apply(model, variables, tiny.images((8, 16))), atol=1e-6)
+
+
+OBLONG = (8, 20)  # two by five patches
+
+
+def test_a_size_that_no_file_tells_may_be_said(timm_file):
+  path, model, variables = timm_file(OBLONG)
+  for options in (dict(image_size=OBLONG), dict(trained_image_size=OBLONG)):
+    got = load(path, **options)
+    assert got.info.image_size == OBLONG and not got.report.resampled
+    np.testing.assert_array_equal(tiny.apply(got.model, got.variables, tiny.images(OBLONG)),
+                                  tiny.apply(model, variables, tiny.images(OBLONG)))
+  moved = load(path, trained_image_size=OBLONG, image_size=16)
+  assert moved.report.resampled == [f'{POSITIONS} 2x5 -> 4x4 by antialiased_bicubic']
+
+
+@pytest.mark.parametrize('options, said', [
+    (dict(), 'for 10 patches belongs to an image that is not square; .* --image_size=HEIGHTxWIDTH of a '
+             'command, trained_image_size of vit_jax.load, or config.init_image_size'),
+    (dict(trained_image_size=(8, 16)), 'has 11 entries, and images of 8x16 pixels give 2x4 patches'),
+    (dict(trained_image_size=(8, 21)), 'is not a multiple of the patch size')])
+def test_a_size_that_does_not_fit_is_told(timm_file, options, said):
+  with pytest.raises(UserError, match=said):
+    load(timm_file(OBLONG)[0], **options)
+
+
+@pytest.mark.parametrize('size, grid', [((33, 9), (5, 2)), ((40, 16), (5, 2)), ((29, 16), (4, 2))])
+def test_the_grid_of_a_hybrid_is_its_model_s_own(timm_file, size, grid):
+  """Its ResNet rounds up and its patches down, so sizes that 8 does not divide have a grid, too."""
+  path, model, variables = timm_file(size, patch_size=1, stem_depths=(1, 1), stem_width=32)
+  assert model.grid(size) == grid
+  got = load(path, image_size=size, patch_size=1, stem_depths=(1, 1), stem_width=32)
+  assert not got.report.resampled and got.info.image_size == size
+  np.testing.assert_array_equal(got.params['Transformer']['posembed_input']['pos_embedding'],
+                                variables['params']['Transformer']['posembed_input']['pos_embedding'])
+
+
+def test_a_square_number_of_patches_of_a_hybrid_is_not_taken_for_a_square(timm_file):
+  size = (57, 9)  # 8x2 patches, as many as 4x4 have
+  path, model, _ = timm_file(size, patch_size=1, stem_depths=(1, 1), stem_width=32)
+  assert model.grid(size) == (8, 2)
+  fields = dict(patch_size=1, stem_depths=(1, 1), stem_width=32)
+  assert not load(path, image_size=size, **fields).report.resampled
+  assert load(path, image_size=size, trained_image_size=(32, 32), **fields).report.resampled == [
+      f'{POSITIONS} 4x4 -> 8x2 by antialiased_bicubic']
+
+
+def test_what_was_loaded_is_shown_in_a_line(save):
+  assert repr(load(save()[0])) == 'Loaded(ViT with 4,997 parameters, images 12x12x3, 5 classes)'
+
+
+def test_images_are_normalised_as_those_of_the_training(save):
+  got = load(save()[0])
+  pixels = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
+  want = (pixels / 255. - np.float32(got.info.mean)) / np.float32(got.info.std)
+  for images in (pixels, pixels.astype(np.int64), np.float32(pixels / 255.)):
+    np.testing.assert_allclose(got.normalize(images), want, atol=1e-5)
 
 
 def test_what_starts_anew_is_said(save, capsys):
@@ -123,7 +242,7 @@ def test_mistakes_are_told(save, tmp_path):
       ((path,), r"w\.npz is of no named model \(ViT: .*width=16, .*near: vit_ti16.*load\('NAME'"),
       (('vit_b16', '/nowhere.npz'), "no weights at '/nowhere.npz'"),
       (('vit_b61', path), "unknown model 'vit_b61'; did you mean 'vit_b16'"),
-      ((str(tmp_path),), 'holds no checkpoints/STEP')):
+      ((str(tmp_path),), 'holds no checkpoints/STEP, and no weights named model.safetensors or pytorch')):
     with pytest.raises(UserError, match=said):
       vit_jax.load(*arguments)
   with pytest.raises(UserError, match='do not fit the model .*misshapen: .*is model.name the right'):
@@ -190,6 +309,8 @@ def test_a_run_keeps_its_running_statistics_and_hands_them_on(tmp_path):
   again, report = weights.initialize(first.model, fresh, first.info, str(tmp_path / 'first'))
   assert not report.reinitialised and not report.ignored
   jax.tree.map(np.testing.assert_array_equal, again, first.variables)
+  logits = first.model.apply(first.variables, first.normalize(np.zeros((1, 16, 16, 1), np.uint8)))
+  assert logits.shape == (1, 10)
   classifier = inference.Classifier(first)
   probabilities = classifier.probabilities(lambda i: np.full((16, 16, 1), 9 * i, np.uint8), 3)
   np.testing.assert_allclose(probabilities.sum(axis=1), 1., atol=1e-5)
