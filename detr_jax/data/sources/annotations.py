@@ -80,14 +80,15 @@ def load(path: str, keep_segmentations: bool = False, outside: str = 'error',
   image_ids, kept, found = _images(content['images'])
   names, sizes = [e['file_name'] for e in kept], [[whole(e['height']), whole(e['width'])] for e in kept]
   sizes = np.asarray(sizes, np.int32).reshape(-1, 2)
-  images = objects.Images(image_ids, names, sizes)
+  refused = [e.get('id') for e in content['images'] if 'id' in e]
+  images = objects.Images(image_ids, names, sizes, refused)
   entries, pictures = content['annotations'], None
   if any('segments_info' in entry for entry in entries):
     entries, pictures, more = _segments(entries, images)
     found += more
   annotations = objects.Objects(entries, images, categories, pictures is not None, outside)
   problems = [*found, *annotations.problems(), *problems]
-  usable = np.ones(len(entries), bool)
+  usable = annotations.image >= 0
   usable[[p.annotation for p in problems if p.error and p.annotation >= 0]] = False
   segmentations = None
   if keep_segmentations:
@@ -214,7 +215,8 @@ def _segments(entries: list[dict], images: objects.Images) -> tuple[list[dict], 
     image, found = images.find(entry.get('image_id')), entry.get('segments_info')
     name = f'entry {n} of annotations, of image {shown(entry.get("image_id"))},'
     if image < 0:
-      problems.append(Problem(f'{name} is of no image in images'))
+      if not images.refused(entry.get('image_id')):
+        problems.append(Problem(f'{name} is of no image in images'))
     elif not isinstance(found, list) or not all(isinstance(segment, dict) for segment in found):
       problems.append(Problem(f'{name} has no list segments_info of objects, as panoptic annotations have'))
     elif not isinstance(entry.get('file_name'), str) or not _can_be_opened(entry['file_name']):

@@ -40,10 +40,10 @@ def clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 class Images:
-  """The images of a file: ids, names of the files, and sizes int `[n, 2]`."""
+  """The images of a file: ids, names of the files, and sizes int `[n, 2]`; `refused`: ids of others."""
 
-  def __init__(self, ids: Sequence, names: Sequence[str], sizes: np.ndarray):
-    self.names, self.sizes = names, sizes
+  def __init__(self, ids: Sequence, names: Sequence[str], sizes: np.ndarray, refused: Sequence = ()):
+    self.names, self.sizes, self._refused = names, sizes, set(map(str, refused))
     self._order = {str(number): i for i, number in enumerate(ids)}
 
   def find(self, image_id) -> int:
@@ -52,6 +52,10 @@ class Images:
     if found is None and not isinstance(image_id, str):
       return -1
     return self._order.get(image_id if found is None else str(found), -1)
+
+  def refused(self, image_id) -> bool:
+    """Tells whether an annotation is of an image that is listed and cannot be used, which is told."""
+    return str(image_id) in self._refused
 
 
 class Objects:
@@ -117,6 +121,8 @@ class Objects:
 
   def _of_fields(self) -> Iterator[Problem]:
     for i in np.flatnonzero(self.image < 0):
+      if self._images.refused(self._entries[i].get('image_id')):
+        continue
       yield Problem(f'{self._name(i)}: there is no such image in images', annotation=int(i))
     yield from self._each(~self._known, 'has the category {}, which is not in categories',
                           key='category_id')

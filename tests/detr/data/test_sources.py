@@ -198,6 +198,25 @@ def test_tfds_data_gives_boxes_masks_and_truth(tmp_path):
   assert truth['categories'][2] == dict(id=2, name='dog')
 
 
+def test_difficult_objects_of_tfds_are_neither_trained_on_nor_missed(tmp_path):
+  """As of PASCAL VOC; a box without area counts nowhere either."""
+  def record(i):
+    return {'image': [png(np.full((8, 10, 3), i, np.uint8))], 'image/filename': [b'%d.png' % i],
+            'objects/bbox': [0., 0., .5, .5, .5, .5, 1., 1., .2, .2, .2, .9], 'objects/label': [0, 1, 1],
+            'objects/is_difficult': [0, 1, 0]}
+
+  box = feature('Tensor', dtype='float32', shape=dict(dimensions=['4']), encoding='none')
+  objects = sequence(bbox=box, label=label(2), is_difficult=number('bool'))
+  features = {'image': image(), 'image/filename': feature('Text'), 'objects': objects}
+  place = prepare(str(tmp_path), 'shapes', dict(train=[2]), features, record, supervised=())
+  with open(os.path.join(place, 'objects-label.labels.txt'), 'w') as file:
+    file.write('cat\ndog\n')
+  found = split('shapes', data_dir=str(tmp_path))
+  assert found.counts.tolist() == [1, 1] and found.read(0).is_crowd.tolist() == [False, True, False]
+  truth = found.annotations()['annotations']
+  assert [(a['image_id'], a['iscrowd']) for a in truth] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
 @pytest.mark.parametrize('name, said', [
     ('digit_scene', "unknown data source 'digit_scene'; did you mean 'digit_scenes'"),
     ('/nowhere', "data source '/nowhere' is no folder"), ('coco/2016', 'tfds build coco/2016')])
