@@ -59,14 +59,20 @@ class Fields(Mapping):
     """Returns what `options` has for the value of a key; Unknown for another value."""
     value = self.get(key, default)
     if value not in options:
-      raise Unknown(f'{self._path}.{key}={value!r} is not known here, only {sorted(map(repr, options))}')
+      raise Unknown(f'{self._path}.{key}={value!r} is not one of {list(options)}')
     return options[value]
 
-  def check(self, key: str, wanted, default=None) -> None:
+  def check(self, key: str, wanted) -> None:
     """Raises Unknown if a key is there with another value than `wanted`."""
-    value = self.get(key, wanted if default is None else default)
+    value = self.get(key, wanted)
     if value != wanted:
       raise Unknown(f'{self._path}.{key}={value!r} is not supported, only {wanted!r}')
+
+  def check_equal(self, other: 'Fields') -> None:
+    """Raises Unknown if a key has another value in `other`; the shared keys count as used here alone."""
+    for key in self._values.keys() & other._values.keys():
+      if self[key] != other._values[key]:
+        raise Unknown(f'{self._path}.{key} and {other._path}.{key} are not the same')
 
   def skip(self, *keys: str) -> None:
     """Marks keys as used whose values cannot change any output."""

@@ -40,8 +40,7 @@ def build(golden: Golden):
   """Returns the model of a golden file, with the authors' treatment of padding."""
   args, kwargs = golden.meta['args'], golden.meta['kwargs']
   depths = tuple(kwargs['resnet_layers'])
-  for name in set(kwargs) - {'resnet_layers'}:
-    args.check(name, kwargs[name])
+  kwargs.check_equal(args)
   args.skip(*TRAINING)
   backbone = dict(depths=depths, width=8, norm='frozen', output_stride=16 if args['dilation'] else 32)
   kind = args.choose('position_embedding', POSITIONS)
@@ -114,12 +113,11 @@ def _sine(inside, variant: Fields):
   normalize = variant.get('normalize', False)
   if scale is not None and not normalize:
     raise Unknown('the authors refuse a scale without normalize')
-  if normalize and (scale, eps, offset) == (None, 1e-6, 0.):
-    return positions.sine(inside, 2 * half, temperature)
-  y, x = positions.counts(inside)
-  if normalize:
-    scale = positions.TURN if scale is None else scale
-    y, x = (scale * (n + offset) / (last + eps) for n, last in ((y, y[:, -1:]), (x, x[:, :, -1:])))
+  scale = positions.TURN if normalize and scale is None else scale
+  if (eps, offset) == (1e-6, 0.) or not normalize:
+    return positions.sine(inside, 2 * half, temperature, scale)
+  y, x = positions.counts(inside)  # other code bases than DETR's count otherwise
+  y, x = (scale * (n + offset) / (last + eps) for n, last in ((y, y[:, -1:]), (x, x[:, :, -1:])))
   return jnp.concatenate([positions.waves(n, half, temperature) for n in (y, x)], -1)
 
 
