@@ -12,13 +12,14 @@ COCO's panoptic PNGs do: id = red + 256 green + 65536 blue, 0 for none. Of a mod
 panoptic, --out draws the masks of the objects.
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 
 from vit_jax import errors
+from vit_jax.data import listing
 from vit_jax.flags import Parser, number
+from vit_jax.predict import Printer
 
 DRAWN = 24  # images that a picture shows at most
 SIDE = 480  # pixels of each where there are several, and of one that is smaller
@@ -64,17 +65,15 @@ def record(name: str, found, info) -> dict:
   return out
 
 
-def table(records: list[dict]) -> str:
-  """Returns the records as text: a line per image, and one below it per box and per segment."""
-  lines = []
-  for one in records:
-    counts = [f'{len(one[kind]) or "no"} {noun}{"s" * (len(one[kind]) != 1)}' for kind, noun in (
-        ('detections', 'object'), ('segments', 'segment')) if kind in one]
-    lines.append(f'{one["file"]}: {", ".join(counts)}')
-    lines += ['  {class} {score:.2f}  {}'.format(' '.join(f'{n:.0f}' for n in d['box']), **d)
-              for d in one['detections']]
-    lines += ['  segment {id}: {class} {score:.2f}  {:.1%}'.format(
-        s['area'] / (one['width'] * one['height']), **s) for s in one.get('segments', ())]
+def text(one: dict) -> str:
+  """Returns a record as text: a line for the image, and one below it per box and per segment."""
+  counts = [f'{len(one[kind]) or "no"} {noun}{"s" * (len(one[kind]) != 1)}' for kind, noun in (
+      ('detections', 'object'), ('segments', 'segment')) if kind in one]
+  lines = [f'{one["file"]}: {", ".join(counts)}']
+  lines += ['  {class} {score:.2f}  {}'.format(' '.join(f'{n:.0f}' for n in d['box']), **d)
+            for d in one['detections']]
+  lines += ['  segment {id}: {class} {score:.2f}  {:.1%}'.format(
+      s['area'] / (one['width'] * one['height']), **s) for s in one.get('segments', ())]
   return '\n'.join(lines)
 
 
@@ -135,22 +134,31 @@ def write_segments(ids, file: str) -> None:
   save_figure(Image.fromarray(panoptic_pixels(ids)), file)
 
 
-def predict(detector, names: Sequence[str], flags) -> tuple[list[dict], list]:
-  """Returns the records of images, and pictures of the first where --out; writes their segments."""
+def predict(detector, names: Sequence[str], flags) -> tuple[list, dict]:
+  """Prints what is found in each file as it comes; writes the segments.
+
+  Returns:
+    (pictures of the first files where --out wants them, {name: error} of files that cannot be read).
+  """
   files = segment_files(flags.segments, names) if flags.segments else [None] * len(names)
   threshold = detector.threshold if flags.threshold is None else flags.threshold
   options = {} if flags.threshold is None else dict(sure=flags.threshold)
   options['masks'] = detector.panoptic or detector.masks and bool(flags.out)
-  records, pictures = [], []
+  printer, pictures, bad = Printer(flags.json, text), [], {}
   for name, file in zip(names, files):
-    example = detector.read(name)
-    found = detector.detect(example, threshold, flags.nms, **options)
-    records.append(record(name, found, detector.info))
+    try:
+      example = detector.read(name)
+      found = detector.detect(example, threshold, flags.nms, **options)
+    except errors.UserError as error:
+      bad[name] = error
+      continue
+    printer.add([record(listing.shown(name), found, detector.info)])
     if file:
       write_segments(found.picture[0], file)
     if flags.out and len(pictures) < DRAWN:
       pictures.append(draw(example.content, found, detector.info, small=len(names) > 1))
-  return records, pictures
+  printer.close()
+  return pictures, bad
 
 
 def main() -> None:
@@ -158,21 +166,22 @@ def main() -> None:
   flags = parser().parse_args()
   from detr_jax import inference
   from vit_jax import compilation
-  from vit_jax.inference import image_paths
+  from vit_jax.inference import image_paths, unreadable
   compilation.enable_cache()
+  names = image_paths(flags.paths)
   detector = inference.Detector.load(flags.checkpoint, flags.model)
   if flags.segments and not detector.panoptic:
     raise errors.UserError(f'--segments: {flags.checkpoint} gives no segments; take a panoptic model, '
                            'such as a run of detr_r50_panoptic')
-  names = image_paths(flags.paths)
-  records, pictures = predict(detector, names, flags)
-  print(json.dumps(records, indent=1) if flags.json else table(records))
-  if flags.out:
+  pictures, bad = predict(detector, names, flags)
+  if pictures:
     from detr_jax.visual import boxes
     from vit_jax.visual.page import save_figure
     save_figure(boxes.sheet(pictures, 3) if len(names) > 1 else pictures[0], flags.out)
-    if names[DRAWN:]:
-      print(f'{flags.out} shows the first {DRAWN} of {len(names)} images', file=sys.stderr)
+    if len(names) - len(bad) > DRAWN:
+      print(f'{flags.out} shows the first {DRAWN} of {len(names) - len(bad)} images', file=sys.stderr)
+  if bad:
+    raise unreadable(bad, len(names))
 
 
 if __name__ == '__main__':

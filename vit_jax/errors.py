@@ -14,6 +14,10 @@ class UserError(Exception):
   """A mistake that the user can mend; its text names the offender and the remedy."""
 
 
+class Unreadable(UserError):
+  """One example of many that cannot be read: training and evaluation can leave it out."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
   """Returns a hint such as "did you mean 'vit_b16'?", or the list of options.
 

@@ -157,6 +157,7 @@ def positions(classifier, config: dict) -> list:
 def attention(classifier, pictures: np.ndarray, names) -> list:
   """Attention distance per head, and rollout over the images."""
   from vit_jax import weights
+  from vit_jax.data import listing
   from vit_jax.visual import drawing, galleries
   from vit_jax.visual.attention import attention_distance, attention_rollout
   from vit_jax.visual.page import Picture, Section
@@ -167,7 +168,7 @@ def attention(classifier, pictures: np.ndarray, names) -> list:
   maps = classifier.attention(pictures)
   distance = attention_distance(maps, grid.size, model.patch, grid.tokens)
   rollout = attention_rollout(maps, grid.size, grid.tokens)
-  names = [os.path.basename(name) for name in names]
+  names = [listing.shown(os.path.basename(name)) for name in names]
   return [
       Section('Attention distance', 'How far each head looks, in pixels, weighted by its attention '
               'and averaged over the images (ViT paper, figure 7, right).',

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import numpy as np
 
 from vit_jax import compilation, trees, weights
 from vit_jax.checkpoint import find, is_run
-from vit_jax.data import augment, crops, images
+from vit_jax.data import augment, crops, images, listing
+from vit_jax.data.reader import cpus
 from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
 from vit_jax.losses import OUTPUTS
@@ -19,23 +20,34 @@ BATCH = 32
 
 
 def image_paths(paths: Sequence[str]) -> list[str]:
-  """Returns files as they are and folders as all images below them, sorted.
+  """Returns files as they are and folders as all images below them, sorted; tells what it leaves out.
 
   Raises:
-    UserError: for a path that does not exist, or when there is no image at all.
+    UserError: for paths that do not exist, or when there is no image at all.
   """
+  paths = [os.path.expanduser(path) for path in paths]
+  if missing := [path for path in paths if not os.path.exists(path)]:
+    raise UserError(f'no image or folder {", ".join(map(repr, missing))}')
   found = []
   for path in paths:
-    if os.path.isdir(path):
-      found += sorted(os.path.join(folder, name) for folder, _, names in os.walk(path)
-                      for name in names if name.lower().endswith(images.SUFFIXES))
-    elif os.path.exists(path):
-      found.append(path)
-    else:
-      raise UserError(f'no image or folder {path!r}')
+    below = listing.images_below(path) if os.path.isdir(path) else listing.Listing([path])
+    found += below.files
+    if below.left_out:
+      listing.tell(f'{path}: {listing.told(below.left_out)}')
   if not found:
-    raise UserError(f'no images in {", ".join(paths)}; known suffixes: {" ".join(images.SUFFIXES)}')
+    raise UserError(f'no images in {", ".join(paths)}; known suffixes: {" ".join(listing.SUFFIXES)}')
   return found
+
+
+def unreadable(bad: dict[str, UserError], count: int) -> UserError:
+  """Returns the error that names files which could not be read among those of a command.
+
+  Args:
+    bad: {file: why}.
+    count: of all files.
+  """
+  return UserError(f'{len(bad)} of {count} file(s) cannot be read' + ', the others are done' * (
+      len(bad) < count) + f': {"; ".join(map(str, bad.values()))}')
 
 
 class Classifier:
@@ -93,6 +105,32 @@ class Classifier:
                                 mutable=['intermediates'])
     return {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
 
+  def batches(self, names: Sequence[str]) -> Iterator[tuple[list, list, np.ndarray, dict]]:
+    """Yields the answers for image files, a batch at a time.
+
+    Args:
+      names: of the files.
+
+    Yields:
+      (names that could be read, their images as the model sees them, probabilities float32
+      `[images, classes]`, {name: error} of the others).
+    """
+    def read(name):
+      try:
+        return self.prepare(name)
+      except UserError as error:
+        return error
+
+    with concurrent.futures.ThreadPoolExecutor(cpus()) as pool:
+      for start in range(0, len(names), BATCH):
+        part = names[start:start + BATCH]
+        found = list(zip(part, pool.map(read, part)))
+        bad = {name: image for name, image in found if isinstance(image, UserError)}
+        good = [(name, image) for name, image in found if not isinstance(image, UserError)]
+        pixels = [image for _, image in good]
+        rows = self.probabilities(pixels.__getitem__, len(good)) if good else np.zeros((0, 0))
+        yield [name for name, _ in good], pixels, rows, bad
+
   def probabilities(self, read: Callable[[int], np.ndarray], count: int) -> np.ndarray:
     """Returns float32 `[count, classes]`; holds one batch of images at a time.
 
@@ -101,7 +139,7 @@ class Classifier:
       count: number of images.
     """
     out = []
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor(cpus()) as pool:
       for start in range(0, count, BATCH):
         images_read = list(pool.map(read, range(start, min(start + BATCH, count))))
         part, length = self._padded(np.stack(images_read))

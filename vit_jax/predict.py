@@ -8,10 +8,13 @@
 
 import json
 import sys
+import textwrap
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from vit_jax import errors
+from vit_jax.data import listing
 from vit_jax.flags import Parser, number, size
 
 DRAWN = 60  # images that a picture shows at most
@@ -42,11 +45,61 @@ def records(names, probabilities: np.ndarray, classes, top: int) -> list[dict]:
   return out
 
 
-def table(found: list[dict]) -> str:
-  """Returns the records as a table, one line per image."""
-  width = max(len(r['file']) for r in found)
-  return '\n'.join(f'{r["file"]:{width}}  ' + '  '.join(
-      f'{p["class"]} {p["probability"]:.1%}' for p in r['predictions']) for r in found)
+def line(record: dict, width: int) -> str:
+  """Returns a record as a line of a table whose first column has a width."""
+  return f'{record["file"]:{width}}  ' + '  '.join(
+      f'{p["class"]} {p["probability"]:.1%}' for p in record['predictions'])
+
+
+class Printer:
+  """Prints records as they come: lines of text, or the elements of one JSON list."""
+
+  def __init__(self, as_json: bool, text: Callable[[dict], str]):
+    """Takes the form: JSON, or what `text` makes of a record."""
+    self._json, self._text, self._count = as_json, text, 0
+
+  def add(self, records: Sequence[dict]) -> None:
+    """Prints records and flushes, so that a reader sees them at once."""
+    for record in records:
+      if self._json:
+        print(',\n' if self._count else '[\n', textwrap.indent(json.dumps(record, indent=1), ' '), sep='',
+              end='')
+      else:
+        print(self._text(record))
+      self._count += 1
+    sys.stdout.flush()
+
+  def close(self) -> None:
+    """Ends the list."""
+    if self._json:
+      print('\n]' if self._count else '[]', flush=True)
+
+
+def predict(classifier, names: Sequence[str], flags) -> tuple[list, dict]:
+  """Prints the predictions for files as they come.
+
+  Returns:
+    ([(name, image, probabilities)] of the first ones where --out wants a picture, {name: error} of files
+    that cannot be read).
+  """
+  width = max(len(listing.shown(name)) for name in names)
+  printer, drawn, bad = Printer(flags.json, lambda record: line(record, width)), [], {}
+  for good, images, probabilities, wrong in classifier.batches(names):
+    printer.add(records(map(listing.shown, good), probabilities, classifier.info.classes, flags.top))
+    bad.update(wrong)
+    if flags.out:
+      drawn += list(zip(good, images, probabilities))[:DRAWN - len(drawn)]
+  printer.close()
+  return drawn, bad
+
+
+def draw(drawn, classes, top: int, path: str) -> None:
+  """Writes the picture of images and their predictions."""
+  from vit_jax.visual import galleries
+  from vit_jax.visual.page import save_figure
+  names, images, probabilities = zip(*drawn)
+  save_figure(galleries.draw_predictions(images, np.stack(probabilities), classes, top,
+                                         names=list(map(listing.shown, names))), path)
 
 
 def main() -> None:
@@ -54,21 +107,15 @@ def main() -> None:
   flags = parser().parse_args()
   from vit_jax import compilation, inference
   compilation.enable_cache()
-  classifier = inference.Classifier.load(flags.checkpoint, flags.model, flags.image_size)
   names = inference.image_paths(flags.paths)
-  probabilities = classifier.probabilities(lambda i: classifier.prepare(names[i]), len(names))
-  classes = classifier.info.classes
-  found = records(names, probabilities, classes, flags.top)
-  print(json.dumps(found, indent=1) if flags.json else table(found))
-  if flags.out:
-    from vit_jax.visual import galleries
-    from vit_jax.visual.page import save_figure
-    shown = names[:DRAWN]
-    save_figure(galleries.draw_predictions([classifier.prepare(name) for name in shown],
-                                           probabilities[:DRAWN], classes, flags.top, names=shown),
-                flags.out)
-    if names[DRAWN:]:
-      print(f'{flags.out} shows the first {DRAWN} of {len(names)} images', file=sys.stderr)
+  classifier = inference.Classifier.load(flags.checkpoint, flags.model, flags.image_size)
+  drawn, bad = predict(classifier, names, flags)
+  if drawn:
+    draw(drawn, classifier.info.classes, flags.top, flags.out)
+    if len(names) - len(bad) > DRAWN:
+      print(f'{flags.out} shows the first {DRAWN} of {len(names) - len(bad)} images', file=sys.stderr)
+  if bad:
+    raise inference.unreadable(bad, len(names))
 
 
 if __name__ == '__main__':

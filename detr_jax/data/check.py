@@ -87,7 +87,7 @@ def pixel_problems(opened: coco.Opened, i: int, stored: bool) -> Iterator[Proble
       DetectionExample(images.read_file(path), path, i, file.image_ids[i], np.zeros((0, 4)), nothing,
                        nothing, size, stored=stored).image()
   except UserError as error:
-    yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
+    yield Problem(str(error))
   if opened.pictures:
     yield from _panoptic_problems(file, i, opened.pictures[i], size, stored)
 
@@ -100,7 +100,7 @@ def _panoptic_problems(file: File, i: int, path: str, size: tuple[int, int], sto
     there = set(np.unique(segmentation.panoptic_ids(
         images.read_file(path), size, path, stored)).tolist()) - {0}
   except UserError as error:
-    yield Problem(str(error).removesuffix(', or set data.on_error=skip'))
+    yield Problem(str(error))
     return
   told = set(file.ids[file.starts[i]:file.starts[i + 1]].tolist())
   for number in sorted(told - there):

@@ -135,7 +135,7 @@ def test_every_lane_of_a_mixture_reads_its_splits_in_order(lanes):
 
 
 def test_a_weight_that_would_never_be_drawn_is_told():
-  with pytest.raises(UserError, match='a split of weight 4e-05 would never be drawn; give it at least 0.0001'):
+  with pytest.raises(UserError, match='weight 4e-05 would never be drawn; give it at least 0.0001'):
     Mixture([Shuffled([3], 0)] * 2, (1 - 4e-5, 4e-5), 0, 1)
 
 

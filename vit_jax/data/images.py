@@ -1,23 +1,38 @@
 """Image files in, uint8 arrays out.
 
 Two ways to resize. `Image.Image.resize` of Pillow is exact: its filter is as wide as the scale asks
-for. `Quick` is for training: it decodes JPEGs at the coarsest of 1, 1/2, 1/4 and 1/8 that is fine
-enough, smooths just so much that nothing aliases, and samples; 2.5 times as fast, and within one
-grey level of the exact result on average (`benchmarks/input_rate.py`).
+for. `Quick` is for training: it takes the pixels no finer than needed (JPEGs are decoded at 1/2, 1/4 or 1/8,
+other images averaged over whole pixels), and up to a scale of 2 smooths just so much that nothing aliases,
+and samples. It is within 1.5 grey levels of the exact result on average, whatever file the image came in
+and however much it is shrunk (`benchmarks/input_quality.py`), and 2.5 times as fast
+(`benchmarks/input_rate.py`).
 """
 
 import io
+import struct
 import threading
+import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
-from vit_jax.errors import UserError
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+from vit_jax.errors import Unreadable
 
 RESAMPLE = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC,
                 area=Image.Resampling.BOX)
+
+# What Pillow raises for files that are none of its formats, or damaged.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+           struct.error, zlib.error, Image.DecompressionBombError)
+
+_ORIENTATION = 0x0112  # EXIF's tag
+
+# An image stands upright when it is flipped across, flipped down, and then its axes are swapped.
+_TURNS = {1: (False, False, False), 2: (True, False, False), 3: (True, True, False),
+          4: (False, True, False), 5: (False, False, True), 6: (False, True, True),
+          7: (True, True, True), 8: (True, False, True)}
+
+GAP = 1.5  # times finer than the result are the pixels that the exact filter gets
 
 
 def read_file(path: str) -> bytes:
@@ -29,10 +44,13 @@ def read_file(path: str) -> bytes:
     raise damaged(path, error) from None
 
 
-def damaged(name: str, error: Exception) -> UserError:
+def damaged(name: str, error: Exception) -> Unreadable:
   """Returns the error for an image that cannot be decoded."""
-  return UserError(f'cannot read the image {name}: {error}; remove or replace it, or set '
-                   'data.on_error=skip')
+  if isinstance(error, UnidentifiedImageError):  # whose text has the address of an object
+    error = 'it is empty' if isinstance(error, _Empty) else 'its content is no image that Pillow knows'
+  elif isinstance(error, OSError) and error.strerror:
+    error = error.strerror
+  return Unreadable(f'cannot read the image {name}: {error}; remove or replace it')
 
 
 def decode(content: bytes, channels: int, name: str) -> Image.Image:
@@ -52,34 +70,89 @@ def decode(content: bytes, channels: int, name: str) -> Image.Image:
     if channels == 3 and plain_jpeg(content):
       import simplejpeg
       return Image.fromarray(simplejpeg.decode_jpeg(content))  # the pixels that Pillow gives, sooner
-    with Image.open(io.BytesIO(content)) as file:
-      return convert(ImageOps.exif_transpose(file), channels)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    with _open(content) as file:
+      file.load()
+      return convert(upright(file), channels)
+  except _DAMAGE as error:
     raise damaged(name, error) from None
 
 
 def decode_flat(content: bytes, channels: int, name: str) -> Image.Image:
   """Decodes an image as `decode` does, but as its pixels lie in the file, whatever its EXIF tag says."""
   try:
-    with Image.open(io.BytesIO(content)) as file:
+    with _open(content) as file:
       return convert(file, channels)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+  except _DAMAGE as error:
     raise damaged(name, error) from None
 
 
-def plain_jpeg(content: bytes) -> tuple[int, int] | None:
-  """Returns (height, width) of a JPEG that stands upright and has the usual colours, else None."""
+class _Empty(UnidentifiedImageError):
+  """A file of no bytes."""
+
+
+def _open(content: bytes) -> Image.Image:
+  if not content:
+    raise _Empty
+  return Image.open(io.BytesIO(content))
+
+
+def orientation(file: Image.Image) -> int:
+  """Returns 1 to 8, as the EXIF tag of an opened image says; 1 where it says nothing that is known."""
+  try:
+    turn = file.getexif().get(_ORIENTATION, 1)
+  except _DAMAGE:  # the pixels may be whole all the same
+    return 1
+  return turn if turn in _TURNS else 1
+
+
+def upright(file: Image.Image) -> Image.Image:
+  """Returns a loaded image turned as its EXIF tag says."""
+  across, down, swap = _TURNS[orientation(file)]
+  for wanted, how in ((across, Image.Transpose.FLIP_LEFT_RIGHT), (down, Image.Transpose.FLIP_TOP_BOTTOM),
+                      (swap, Image.Transpose.TRANSPOSE)):
+    file = file.transpose(how) if wanted else file
+  return file
+
+
+def usual_jpeg(content: bytes) -> tuple[int, int] | None:
+  """Returns (height, width), as the pixels lie, of a JPEG that has the usual colours, else None."""
   if content[:3] != b'\xff\xd8\xff':
     return None
   import simplejpeg  # here, as in all of this file: predicting from arrays needs no decoder
   height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-  if colours not in ('YCbCr', 'RGB', 'Gray') or height * width > Image.MAX_IMAGE_PIXELS:
+  limit = Image.MAX_IMAGE_PIXELS  # None: no limit
+  if colours not in ('YCbCr', 'RGB', 'Gray') or limit and height * width > limit:
     return None
-  if content.find(b'Exif\0\0', 0, 4096) >= 0:  # it stands among the first segments
-    with Image.open(io.BytesIO(content)) as file:
-      if file.getexif().get(0x0112, 1) != 1:
-        return None
   return height, width
+
+
+def plain_jpeg(content: bytes) -> tuple[int, int] | None:
+  """Returns (height, width) of a JPEG that stands upright and has the usual colours, else None."""
+  size = usual_jpeg(content)
+  return size if size and jpeg_orientation(content) == 1 else None
+
+
+def jpeg_orientation(content: bytes) -> int:
+  """Returns `orientation` of a JPEG; Pillow is asked only where a segment may tell it."""
+  if not _may_turn(content):
+    return 1
+  with _open(content) as file:
+    return orientation(file)
+
+
+def _may_turn(content: bytes) -> bool:
+  """Tells whether a segment before the pixels holds EXIF or XMP (APP1), wherever it stands."""
+  at = 2
+  while content[at:at + 1] == b'\xff':
+    kind = content[at + 1:at + 2]
+    if kind == b'\xe1':
+      return True
+    if kind in (b'\xda', b'\xd9'):  # the pixels, or the end
+      return False
+    # A byte of padding, or a marker that stands alone (TEM, RST), or a segment with its length.
+    alone = kind == b'\x01' or b'\xd0' <= kind <= b'\xd7'
+    at += 1 if kind == b'\xff' else 2 if alone else 2 + int.from_bytes(content[at + 2:at + 4])
+  return True  # an odd file: Pillow knows better
 
 
 class Quick:
@@ -103,17 +176,21 @@ class Quick:
     """
     self._content, self._channels, self._name = content, channels, name
     self._antialias = antialias
-    self._array = None
+    self._array, self._turn = None, _TURNS[1]
     if not isinstance(content, bytes):
       self._array = to_array(convert(from_array(content), channels))
     elif not (size := self._header()):
       self._array = to_array(decode(content, channels, name))
-    self.height, self.width = size if self._array is None else self._array.shape[:2]
+    self._size = size if self._array is None else self._array.shape[:2]  # as the pixels lie
+    self.height, self.width = self._size[::-1] if self._turn[2] else self._size
 
   def _header(self) -> tuple[int, int] | None:
     try:
-      return plain_jpeg(self._content)
-    except ValueError as error:
+      size = usual_jpeg(self._content)
+      if size:
+        self._turn = _TURNS[jpeg_orientation(self._content)]
+      return size
+    except _DAMAGE as error:
       raise damaged(self._name, error) from None
 
   @property
@@ -122,16 +199,17 @@ class Quick:
     return self.width, self.height
 
   def _decoded(self, scale: float) -> tuple[np.ndarray, int]:
-    """Returns (pixels, how many times smaller than the image), at least as fine as `scale` needs."""
+    """Returns (pixels, how many times smaller than the image), `GAP` times finer than `scale` needs."""
     if self._array is not None:
       return self._array, 1
     import simplejpeg
-    shrink = next(n for n in (8, 4, 2, 1) if n <= max(scale, 1.)) if self._antialias else 1
+    height, width = self._size
+    shrink = next(n for n in (8, 4, 2, 1) if GAP * n <= max(scale, GAP)) if self._antialias else 1
     try:
       pixels = simplejpeg.decode_jpeg(
           self._content, 'RGB' if self._channels == 3 else 'GRAY', min_factor=shrink,
-          min_height=-(-self.height // shrink), min_width=-(-self.width // shrink),
-          buffer=_scratch(self.height * self.width * self._channels))
+          min_height=-(-height // shrink), min_width=-(-width // shrink),
+          buffer=_scratch(height * width * self._channels))
     except ValueError as error:
       raise damaged(self._name, error) from None
     return pixels, shrink
@@ -145,32 +223,59 @@ class Quick:
       resample: as `RESAMPLE` gives it; the filter is approximated.
       box: (left, top, right, bottom) in pixels; None for the whole image.
     """
-    import cv2
     left, top, right, bottom = box or (0, 0, self.width, self.height)
-    scale = (right - left) / size[0], (bottom - top) / size[1]
-    pixels, shrink = self._decoded(min(scale))
-    left, top, right, bottom = (n / shrink for n in (left, top, right, bottom))
-    x, y = int(left), int(top)
-    window = pixels[y:int(np.ceil(bottom)), x:int(np.ceil(right))]
-    taps = [_smoothing(s / shrink) for s in scale]
-    if self._antialias and any(len(t) > 1 for t in taps):
-      window = cv2.sepFilter2D(window, -1, *taps, borderType=cv2.BORDER_REPLICATE)
-    how = cv2.INTER_CUBIC if resample == Image.Resampling.BICUBIC else cv2.INTER_LINEAR
-    if (right - left, bottom - top) == window.shape[1::-1]:  # whole pixels
-      out = cv2.resize(window, size, interpolation=how)
-    else:
-      across, down = (right - left) / size[0], (bottom - top) / size[1]
-      back = np.array([[across, 0., left - x + across / 2. - .5], [0., down, top - y + down / 2. - .5]])
-      out = cv2.warpAffine(window, back, size, flags=how | cv2.WARP_INVERSE_MAP,
-                           borderMode=cv2.BORDER_REPLICATE)
-    return out.reshape(size[1], size[0], self._channels)
+    across, down, swap = self._turn
+    if swap:
+      (left, top, right, bottom), size = (top, left, bottom, right), size[::-1]
+    if across:
+      left, right = self._size[1] - right, self._size[1] - left
+    if down:
+      top, bottom = self._size[0] - bottom, self._size[0] - top
+    out = self._resize(size, resample, (left, top, right, bottom))
+    out = out[::-1 if down else 1, ::-1 if across else 1]
+    return out.swapaxes(0, 1) if swap else out
+
+  def _resize(self, size, resample, box) -> np.ndarray:
+    """Does `resize` with the pixels as they lie in the file."""
+    scale = (box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]
+    area = self._antialias and resample == Image.Resampling.BOX  # means over means would lie elsewhere
+    pixels, shrink = self._decoded(1. if area else min(scale))
+    box = tuple(n / shrink for n in box)
+    if area or self._antialias and max(scale) > 2.:
+      return to_array(from_array(pixels).resize(size, resample, box, reducing_gap=None if area else GAP))
+    return _sample(pixels, size, resample, box, self._antialias).reshape(size[1], size[0], -1)
+
+
+def _sample(pixels: np.ndarray, size, resample, box, smooth: bool) -> np.ndarray:
+  """Returns a window of pixels at another size, at most twice as small where it is to be smooth."""
+  import cv2
+  left, top, right, bottom = box
+  scale = (right - left) / size[0], (bottom - top) / size[1]
+  x, y = int(left), int(top)
+  window = pixels[y:int(np.ceil(bottom)), x:int(np.ceil(right))]
+  taps = [_smoothing(s) for s in scale]
+  if smooth and any(len(t) > 1 for t in taps):
+    window = cv2.sepFilter2D(window, -1, *taps, borderType=cv2.BORDER_REPLICATE)
+  how = cv2.INTER_CUBIC if resample == Image.Resampling.BICUBIC else cv2.INTER_LINEAR
+  if (right - left, bottom - top) == window.shape[1::-1]:  # whole pixels
+    return cv2.resize(window, size, interpolation=how)
+  across, down = scale
+  back = np.array([[across, 0., left - x + across / 2. - .5], [0., down, top - y + down / 2. - .5]])
+  return cv2.warpAffine(window, back, size, flags=how | cv2.WARP_INVERSE_MAP,
+                        borderMode=cv2.BORDER_REPLICATE)
 
 
 _LOCAL, _NONE = threading.local(), np.empty(0, np.uint8)
+_KEPT = 24 << 20  # bytes that a thread keeps at most: a photograph of 8 million pixels
 
 
 def _scratch(size: int) -> np.ndarray:
-  """Returns this thread's buffer: fresh memory for each image would cost a third of the decoding."""
+  """Returns this thread's buffer: fresh memory for each image would cost a third of the decoding.
+
+  Of a larger image than `_KEPT` the memory is given back, for threads are many.
+  """
+  if size > _KEPT:
+    return np.empty(size, np.uint8)
   if getattr(_LOCAL, 'buffer', _NONE).size < size:
     _LOCAL.buffer = np.empty(size, np.uint8)
   return _LOCAL.buffer
@@ -189,10 +294,13 @@ def _smoothing(scale: float) -> np.ndarray:
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:
-  """Returns an image of any mode as RGB or grayscale, 8 bits a channel."""
+  """Returns an image of any mode as RGB or grayscale, 8 bits a channel.
+
+  Raises:
+    ValueError: no pixel holds a finite number.
+  """
   if image.mode.startswith(('I', 'F')):  # 16 or 32 bits, or float; Pillow would clip at 255
-    values = np.asarray(image, np.float64)
-    image = Image.fromarray(np.uint8(np.clip(values / _white(image.mode, values), 0., 1.) * 255. + .5))
+    image = Image.fromarray(_to_bytes(image.mode, np.asarray(image, np.float64)))
   if image.has_transparency_data:
     image = image.convert('RGBA')
     paper = Image.new('RGBA', image.size, 'white')
@@ -200,12 +308,23 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
   return image.convert('L' if channels == 1 else 'RGB')
 
 
-def _white(mode: str, values: np.ndarray) -> float:
-  """Returns the value of white: 65535 in 16-bit files; in wider ones the least usual that fits."""
-  if mode.startswith('I;16'):
-    return 65535.
-  top = values.max(initial=0.)
-  return next((white for white in (1., 255., 65535.) if top <= white), top)
+def _to_bytes(mode: str, values: np.ndarray) -> np.ndarray:
+  """Returns uint8 of an image of wide numbers.
+
+  Black is 0 and white the usual number for it: 65535 in 16-bit files, else the least of 1, 255 and 65535
+  that fits, or the largest value. Where some values are negative, or all would be shown as black, black
+  is the smallest value and white the largest. What is not a number (NaN) is black.
+  """
+  finite = values[np.isfinite(values)]
+  if values.size and not finite.size:
+    raise ValueError('it holds no finite number')
+  low, top = (finite.min(), finite.max()) if finite.size else (0., 0.)
+  white = 65535. if mode.startswith('I;16') else next((w for w in (1., 255., 65535.) if top <= w), top)
+  black = 0.
+  if low < 0. or low < top < .5 / 255. * white:
+    black, white = low, top
+  values = np.nan_to_num(values, nan=black, posinf=white, neginf=black)
+  return np.uint8(np.clip((values - black) / ((white - black) or 1.), 0., 1.) * 255. + .5)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -95,20 +95,21 @@ class Mixture:
     ends = np.floor(np.cumsum(weights) * BLOCK + .5).astype(int)
     self._counts = np.diff(ends, prepend=0)
     if not self._counts.all():
-      raise UserError(f'data.mixture: a split of weight {min(weights):g} would never be drawn; give it at '
-                      f'least {1 / BLOCK:g}, or leave it out')
+      raise UserError(f'data.mixture: a split of weight {min(weights):g} would never be drawn; give it '
+                      f'at least {1 / BLOCK:g}, or leave it out')
     self._block = functools.lru_cache(4)(self._block)
 
   def _block(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the order of a block.
 
     Returns:
-      (split of each draw `[BLOCK]`, how many draws of that split came before it `[BLOCK]`, how many draws
-      of each split came before the place at which each lane begins `[lanes, splits]`).
+      (split of each draw `[BLOCK]`, how many draws of that split came before it `[BLOCK]`, how many
+      draws of each split came before the place at which each lane begins `[lanes, splits]`).
     """
     splits = np.repeat(np.arange(len(self._counts)), self._counts)
     splits = np.random.default_rng((self._seed, MIXTURE, block)).permutation(splits)
-    drawn = np.cumsum(splits[:, None] == np.arange(len(self._counts)), axis=0)  # up to each draw, with it
+    # How many draws of each split there are up to each draw, with it.
+    drawn = np.cumsum(splits[:, None] == np.arange(len(self._counts)), axis=0)
     before = drawn[np.arange(BLOCK), splits] - 1
     begins = np.concatenate([np.zeros_like(drawn[:1]), drawn])[self._begin(np.arange(self._lanes))]
     return splits, before, begins

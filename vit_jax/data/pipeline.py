@@ -6,7 +6,7 @@ restart needs no state but the step, and any number of processes and devices see
 
 import collections
 import dataclasses
-import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vit_jax import config as config_lib, sharding
-from vit_jax.data import crops
+from vit_jax import config as config_lib, files, sharding
+from vit_jax.data import crops, listing
 from vit_jax.data.info import Info
 from vit_jax.data.order import CROP, Mixture, Shuffled, num_lanes
 from vit_jax.data.reader import Batch, Batches, Fill, Reader, Shapes
@@ -53,8 +53,8 @@ class Train:
       batches: of the splits.
       seed: of the order and the random crops.
       weights: of the splits.
-      repeats: how often each example comes in an epoch, in rows that follow each other, each time cropped
-        and augmented anew (repeated augmentation, arXiv:1901.09335). All of them stand in one batch where
+      repeats: how often each example comes in an epoch, in successive rows, each time cropped and
+        augmented anew (repeated augmentation, arXiv:1901.09335). All of them stand in one batch where
         `repeats` divides its size; else the last ones may stand in the next batch.
     """
     self._batches, self._seed, self._repeats = batches, seed, repeats
@@ -132,6 +132,9 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   config_lib.check_section('data', config, config_lib.image_data('', (0, 0), 0))
   sharding.check_batch(config.batch_size, mesh)
   source = open_source(config)
+  if len(source.classes) == 1 and config.max_labels == 1:
+    listing.tell(f'{config.source} has a single class, {source.classes[0]!r}: a classifier has nothing to '
+                 'learn from it; is the folder perhaps a level too high?')
   splits, weights = training_splits(config, source)
   test = with_real(source.split(config.test), config.real)
   evaluated = {'validation': source.split(config.validation)} if config.validation else {}
@@ -218,11 +221,13 @@ def with_real(test: Split, path: str) -> Split:
   if not path:
     return test
   try:
-    with open(path) as file:
-      lists = json.load(file)
-    most = max(map(len, lists))
-  except (OSError, ValueError, TypeError) as error:
-    raise UserError(f'data.real={path!r} is not ReaL\'s list of lists of labels: {error}') from None
+    lists = files.read_json(os.path.expanduser(path), 'download real.json again')
+  except FileNotFoundError:
+    raise UserError(f'data.real={path!r}: there is no such file') from None
+  if not isinstance(lists, list) or not lists or not all(
+      isinstance(labels, list) and all(type(n) is int for n in labels) for labels in lists):
+    raise UserError(f'data.real={path!r} is not ReaL\'s list of lists of labels')
+  most = max(map(len, lists))
 
   def read(index: int) -> Example:
     example = test.read(index)

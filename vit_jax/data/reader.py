@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from vit_jax import sharding
 from vit_jax.data.sources import Split
 from vit_jax.data.sources.shards import FeatureError
-from vit_jax.errors import UserError, unknown
+from vit_jax.errors import Unreadable, UserError, unknown
 
 Batch = Mapping[str, jax.Array]
 Shapes = Mapping[str, tuple[tuple[int, ...], type]]
@@ -22,6 +22,12 @@ Row = Mapping[str, np.ndarray]  # views of one row of the arrays of a batch
 Fill = Callable[[Row, Any, np.random.Generator | None], None]
 
 CHUNK = 8  # rows that a thread reads at a time
+
+
+def cpus() -> int:
+  """Returns the CPUs that this process may use, which can be fewer than the machine has."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
 
 class Reader:
   """Reads rows of examples on the host, in threads, and counts what could not be read."""
@@ -38,7 +44,7 @@ class Reader:
     if on_error not in ('raise', 'skip'):
       raise unknown('data.on_error', on_error, ('raise', 'skip'))
     self.splits, self.shapes, self._fill, self._on_error = splits, shapes, fill, on_error
-    self._pool = concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 32))
+    self._pool = concurrent.futures.ThreadPoolExecutor(min(cpus(), 32))
     self._skipped, self._lock = set(), threading.Lock()
 
   def _read(self, row: Row, split: int, index: int, rng) -> bool:
@@ -50,7 +56,8 @@ class Reader:
       raise
     except UserError as error:
       if self._on_error == 'raise':
-        raise
+        raise (UserError(f'{error}, or set data.on_error=skip') if isinstance(error, Unreadable)
+               else error) from None
       with self._lock:
         if (split, index) not in self._skipped:
           self._skipped.add((split, index))

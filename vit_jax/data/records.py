@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vit_jax.errors import UserError
+from vit_jax import files
+from vit_jax.errors import Unreadable, UserError
 
 _HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
 
 FORMATS = ('tfrecord', 'array_record')
+BLOCK = 4 << 20  # bytes of a remote file that are fetched at once while its headers are walked
 
 
 def _checksum(content: bytes) -> int:
@@ -63,7 +65,8 @@ class TFRecords:
         raise UserError(f'the shard {self.path} is truncated at offset {at} of {size}; write it again')
       length, check = _HEADER.unpack(header)
       if _checksum(header[:8]) != check:
-        what = 'is damaged' if starts else 'is no TFRecord file'
+        what = ('is damaged' if starts else 'is compressed; unpack it first, as by gunzip'
+                if header[:2] == b'\x1f\x8b' else 'is no TFRecord file')
         raise UserError(f'the shard {self.path} {what}: bad header at offset {at}; write it again, or '
                         'leave it out of the split')
       starts.append(at)
@@ -89,8 +92,8 @@ class TFRecords:
     record = self._file.read(start, end - start)
     content = record[_HEADER.size:-_FOOTER.size]
     if len(record) < end - start or _FOOTER.unpack(record[-_FOOTER.size:])[0] != _checksum(content):
-      raise UserError(f'a damaged record in {self.name(index)}: its checksum is wrong; write the shard '
-                      'again, or set data.on_error=skip')
+      raise Unreadable(f'a damaged record in {self.name(index)}: its checksum is wrong; write the shard '
+                       'again')
     return content
 
 
@@ -117,13 +120,19 @@ class _Remote:
   def __init__(self, path):
     self.size = path.stat().length
     self._file, self._lock = path.open('rb'), threading.Lock()
+    self._block = 0, b''
 
   @contextlib.contextmanager
   def bytes(self):
     yield self
+    self._block = 0, b''
 
   def __getitem__(self, where: slice) -> bytes:
-    return self.read(where.start, where.stop - where.start)
+    """Returns a few bytes, out of a block that is fetched at once: a request costs more than its bytes."""
+    begin, block = self._block
+    if not begin <= where.start <= where.stop <= begin + len(block):
+      begin, block = self._block = where.start, self.read(where.start, BLOCK)
+    return block[where.start - begin:where.stop - begin]
 
   def read(self, offset: int, length: int) -> bytes:
     with self._lock:
@@ -173,8 +182,8 @@ class ArrayRecords:
       with self._lock:
         return self._reader.read([index])[0]
     except (RuntimeError, ValueError, IndexError) as error:
-      raise UserError(f'a damaged record in {self.name(index)} ({str(error).splitlines()[0]}); write '
-                      'the shard again, or set data.on_error=skip') from None
+      raise Unreadable(f'a damaged record in {self.name(index)} ({str(error).splitlines()[0]}); write '
+                       'the shard again') from None
 
 
 def open_shard(path: str, file_format: str) -> TFRecords | ArrayRecords:
@@ -185,19 +194,17 @@ def open_shard(path: str, file_format: str) -> TFRecords | ArrayRecords:
 @contextlib.contextmanager
 def writer(path: str, file_format: str) -> Iterator:
   """Yields write(content), which appends a record; the file appears when it is complete."""
-  part = f'{path}.part'
-  if file_format == 'array_record':
-    to = _array_record().ArrayRecordWriter(part, 'group_size:1')
-    yield to.write
-    to.close()
-  else:
-    with open(part, 'wb') as file:
-      def write(content: bytes) -> None:
-        length = struct.pack('<Q', len(content))
-        file.write(length + _FOOTER.pack(_checksum(length)) + content
-                   + _FOOTER.pack(_checksum(content)))
-      yield write
-  os.replace(part, path)
+  with files.replacing(path, 'wb') as file:
+    if file_format == 'array_record':
+      to = _array_record().ArrayRecordWriter(file.name, 'group_size:1')
+      yield to.write
+      to.close()
+      return
+
+    def write(content: bytes) -> None:
+      length = struct.pack('<Q', len(content))
+      file.write(length + _FOOTER.pack(_checksum(length)) + content + _FOOTER.pack(_checksum(content)))
+    yield write
 
 
 @functools.cache

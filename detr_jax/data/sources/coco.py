@@ -159,9 +159,17 @@ class Coco:
     self.name = root
     self._masks, self._panoptic, self._on_error = masks, panoptic, on_error
     self._outside, self._exif, self._published = outside, exif, segments == 'published'
-    self._files, self._train = {}, parse_split(train)[0].name
+    self._files, self._train = {}, self._parts(train)[0].name
     self._own = self._open(self._train).file.categories
     self.categories = self._own.with_slots(id_slots)
+
+  def _parts(self, split: str) -> list:
+    def exists(name):
+      try:
+        return os.path.isfile(find(self.name, name, self._panoptic).json)
+      except UserError:
+        return False
+    return parse_split(split, exists)
 
   def _open(self, split: str) -> Opened:
     """Returns a whole split, checked; read again where its file has changed."""
@@ -195,7 +203,7 @@ class Coco:
 
   def split(self, name: str) -> DetectionSplit:
     """Returns a split, such as 'val+test'; UserError for other categories than the training split's."""
-    parts = parse_split(name)
+    parts = self._parts(name)
     opened = [self._open(part.name) for part in parts]
     for one in opened:
       check_categories(one.file, self._own)

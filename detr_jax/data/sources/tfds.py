@@ -15,7 +15,7 @@ from detr_jax.data.sources.base import (
 from vit_jax.data import images, records
 from vit_jax.data.sources.shards import FeatureError
 from vit_jax.data.sources.tfds import open_builder, record_split
-from vit_jax.errors import UserError
+from vit_jax.errors import Unreadable, UserError
 
 # TFDS numbers COCO's classes without gaps; these are the ids of its JSON, in the same order.
 THINGS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
@@ -68,8 +68,7 @@ class Decoder:
     try:
       features = records.parse_example(content)
     except ValueError as error:
-      raise UserError(f'{where()} is {error}; write the shard again, or set '
-                      'data.on_error=skip') from None
+      raise Unreadable(f'{where()} is {error}; write the shard again') from None
     name = bytes(features.get('image/filename', [b''])[0]).decode(errors='replace')
     name = f'{name} in {where()}' if name else where()
     size = _size(features['image'][0], name)
@@ -80,8 +79,8 @@ class Decoder:
     crowd = column('is_difficult', bool) if not len(crowd) else crowd
     areas = column('area', np.float64)
     if len(labels) != len(shares) or ((labels < 0) | (labels >= self.classes)).any():
-      raise UserError(f'{name} has {len(shares)} boxes and the labels {labels.tolist()} of '
-                      f'{self.classes} classes; write the shard again, or set data.on_error=skip')
+      raise Unreadable(f'{name} has {len(shares)} boxes and the labels {labels.tolist()} of '
+                       f'{self.classes} classes; write the shard again')
     boxes = np.clip(shares, 0., 1.) * ([size[1], size[0]] * 2)
     return Record(
         features['image'][0], name, int(features.get('image/id', [-1])[0]), size, boxes, labels,

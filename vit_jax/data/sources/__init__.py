@@ -29,7 +29,7 @@ def open_source(config, name: str = '', train: str = '') -> Source:
   Raises:
     UserError: when it is none of them, or cannot be used.
   """
-  name, train = name or config['source'], train or config['train']
+  name, train = os.path.expanduser(name or config['source']), train or config['train']
   channels = config['channels']
   if channels not in (0, 1, 3):
     raise UserError(f'data.channels={channels}: images have 3 channels or 1 (0: as the source)')
@@ -41,7 +41,7 @@ def open_source(config, name: str = '', train: str = '') -> Source:
     return Shards(name, channels, config['features'], config['classes'], config['max_labels'])
   if folder and not prepared:
     return Folder(name, train, channels or 3)
-  if name.startswith((os.sep, '.', '~')) and not folder or '://' in name:
+  if '://' in name:
     raise UserError(f'data source {name!r} is no folder of images or shards')
   if name.startswith('vtab/'):
     return VTAB(name.removeprefix('vtab/'), config['data_dir'], channels)

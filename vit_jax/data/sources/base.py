@@ -102,22 +102,44 @@ def _position(text: str, length: int) -> int:
   return min(index, length) if index >= 0 else max(length + index, 0)
 
 
-def parse_split(text: str) -> list[Part]:
+_NUMBER = r'\s*(-?\d+\.?\d*%|-?\d+)?\s*'
+_RANGE = rf'\s*\[{_NUMBER}:{_NUMBER}\]\s*'
+
+
+def parse_split(text: str, exists: Callable[[str], bool] = lambda name: False) -> list[Part]:
   """Returns the parts of 'train', 'train[:90%]', 'train[-100:]' or 'train[:800]+test'.
+
+  Args:
+    text: of the split.
+    exists: tells whether there is a whole split of a name. Only a name that exists may hold '+' or
+      brackets; of several readings the one with the longest names is taken.
 
   Raises:
     UserError: for another form, or a share outside 0 to 100 %.
   """
-  parts = []
-  for piece in text.split('+'):
-    number = r'(-?\d+\.?\d*%|-?\d+)?'
-    match = re.fullmatch(rf'([^\[\]]*)(?:\[{number}:{number}\])?', piece.replace(' ', ''))
-    shares = [float(n[:-1]) for n in (match.groups()[1:] if match else ()) if n and n.endswith('%')]
-    if not match or any(abs(share) > 100. for share in shares):
+  parts, pieces = [], text.split('+')
+  while pieces:
+    for count in range(len(pieces), 0, -1):
+      part = _part('+'.join(pieces[:count]), exists, count == 1)
+      if part:
+        break
+    if not part or any(abs(float(n[:-1])) > 100. for n in (part.start, part.stop) if n.endswith('%')):
       raise UserError(f'split {text!r} is not of the form train, train[:90%], train[90%:], train[:800] '
-                      'or train+test')
-    parts.append(Part(match[1], match[2] or '', match[3] or ''))
+                      'or train+test; a name may hold + or brackets where there is a split of that name')
+    parts.append(part)
+    pieces = pieces[count:]
   return parts
+
+
+def _part(piece: str, exists: Callable[[str], bool], alone: bool) -> Part | None:
+  """Returns a piece of a split as a part, if it is one; `alone` where its name need not exist."""
+  if exists(piece.strip()):
+    return Part(piece.strip())
+  ranged = re.fullmatch(rf'(.*?){_RANGE}', piece, re.DOTALL)
+  name = (ranged[1] if ranged else piece).strip()
+  if not exists(name) and (not alone or re.search(r'[\[\]]', name)):
+    return None
+  return Part(name, ranged[2] or '', ranged[3] or '') if ranged else Part(name)
 
 
 def chosen(parts: Sequence[tuple[int, Part]]) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import os
 
-from vit_jax.data import images
+from vit_jax.data import images, listing
 from vit_jax.data.sources.base import Example, Split, chosen, parse_split
+from vit_jax.data.sources.shards import record_files
 from vit_jax.errors import UserError
 
 
@@ -23,22 +24,26 @@ class Folder:
       UserError: for a missing, empty or classless folder.
     """
     self.name, self.channels = root, channels
-    self.classes = tuple(sorted({c for part in parse_split(train)
-                                 for c in self._class_folders(part.name)}))
+    self._folders = sorted({c for part in self._parts(train) for c in self._class_folders(part.name)})
+    self.classes = tuple(map(listing.shown, self._folders))
+
+  def _parts(self, split: str) -> list:
+    return parse_split(split, lambda name: bool(name) and os.path.isdir(os.path.join(self.name, name)))
 
   def _class_folders(self, split: str) -> list[str]:
     folder = os.path.join(self.name, split)
     if not os.path.isdir(folder):
-      there = sorted(e.name for e in os.scandir(self.name) if e.is_dir())
       raise UserError(
           f'{self.name} has no folder {split!r} for that split; it holds '
-          f'{", ".join(there[:8]) or "no folders"}. Expected {os.path.join(folder, "CLASS", "*.jpg")}'
-          ", or set data.train and data.test, e.g. to '[:90%]' and '[90%:]' where the classes lie "
-          'directly in it')
-    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.'))
+          f'{listing.some(listing.folders_in(self.name)) or "no folders"}. Expected '
+          f'{os.path.join(folder, "CLASS", "*.jpg")}, or set data.train and data.test, e.g. to '
+          "'[:90%]' and '[90%:]' where the classes lie directly in it")
+    names = listing.folders_in(folder)
     if not names:
-      raise UserError(f'{folder} holds no class folders; expected '
-                      f'{os.path.join(folder, "CLASS", "*.jpg")}')
+      records = record_files(folder)
+      raise UserError(f'{folder} holds no class folders; expected {os.path.join(folder, "CLASS", "*.jpg")}'
+                      + (f'; it holds record files ({records[0]}): put those of all splits into one folder, '
+                         'named after their splits' if records else ''))
     return names
 
   def split(self, name: str) -> Split:
@@ -47,7 +52,7 @@ class Folder:
     Raises:
       UserError: for a class that training lacks, or no image at all.
     """
-    parts = parse_split(name)
+    parts = self._parts(name)
     found = [self._files(part.name) for part in parts]
     files = [entry for entries in found for entry in entries]
     index = chosen([(len(entries), part) for entries, part in zip(found, parts)])
@@ -59,22 +64,19 @@ class Folder:
     return Split([len(index)], read)
 
   def _files(self, name: str) -> list[tuple[str, int]]:
-    """Returns (path, label) of every image of a whole split, by class."""
-    extra = [c for c in self._class_folders(name) if c not in self.classes]
+    """Returns (path, label) of every image of a whole split, by class; tells what is left out."""
+    place, there = os.path.join(self.name, name), self._class_folders(name)
+    extra = [c for c in there if c not in self._folders]
     if extra:
       raise UserError(f'the split {name!r} of {self.name} has {len(extra)} class(es) that training '
-                      f'lacks: {", ".join(extra[:8])}; move or rename the folder(s)')
-    files = []
-    for label, folder in enumerate(self.classes):
-      path = os.path.join(self.name, name, folder)
-      files += [(file, label) for file in sorted(_image_files(path))] if os.path.isdir(path) else []
+                      f'lacks: {listing.some(extra)}; move or rename the folder(s)')
+    found = {folder: listing.images_below(os.path.join(place, folder)) for folder in there}
+    files = [(file, label) for label, folder in enumerate(self._folders) if folder in found
+             for file in found[folder].files]
+    notes = listing.notes(place, found)
     if not files:
-      raise UserError(f'{os.path.join(self.name, name)} holds no images with a suffix among '
-                      f'{" ".join(images.SUFFIXES)}')
+      raise UserError(f'{place} holds no images with a suffix among {" ".join(listing.SUFFIXES)}'
+                      + f': {notes}' * bool(notes))
+    if notes:
+      listing.tell(f'{place}: {notes}')
     return files
-
-
-def _image_files(folder: str) -> list[str]:
-  """Returns the image files in a folder, by suffix in upper or lower case."""
-  return [e.path for e in os.scandir(folder)
-          if e.is_file() and e.name.lower().endswith(images.SUFFIXES) and not e.name.startswith('.')]

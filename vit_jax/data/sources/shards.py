@@ -5,16 +5,16 @@ or several. Written by `python -m vit_jax.data.convert`, by TFDS, or by your own
 """
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax.data import images, records
+from vit_jax import files
+from vit_jax.data import images, listing, records
 from vit_jax.data.sources.base import Example, Part, Split, parse_split
-from vit_jax.errors import UserError, nearest
+from vit_jax.errors import Unreadable, UserError, nearest
 
 MANIFEST = 'shards.json'  # what `vit_jax.data.convert` says of its shards
 
@@ -81,8 +81,7 @@ class Decoder:
     try:
       features = records.parse_example(content, keys)
     except ValueError as error:
-      raise UserError(f'{where()} is {error}; write the shard again, or set '
-                      'data.on_error=skip') from None
+      raise Unreadable(f'{where()} is {error}; write the shard again') from None
     encoded = self._values(features, self.image, bytes, where)
     if len(encoded) != 1:
       raise FeatureError(f'feature {self.image!r} of {where()} holds {len(encoded)} images, not 1')
@@ -120,9 +119,13 @@ class Decoder:
   def _in_range(self, labels: tuple[int, ...], where) -> tuple[int, ...]:
     wrong = [n + self.first_label for n in labels if not 0 <= n < self.num_classes]
     if wrong:
-      raise UserError(f'label {wrong[0]} of {where()} is out of range: {self.num_classes} classes, from '
-                      f'{self.first_label} on; mend data.classes or the shard, or set '
-                      'data.on_error=skip')
+      what = (f'label {wrong[0]} of {where()} is out of range: {self.num_classes} classes, from '
+              f'{self.first_label} on')
+      if wrong[0] == self.num_classes + self.first_label == self.num_classes:
+        # Left out, as data.on_error=skip would do, all of a class would go, and the others stand shifted.
+        raise FeatureError(f'{what}; if the labels count from 1, set data.features.first_label=1, else '
+                           'mend data.classes')
+      raise Unreadable(f'{what}; mend data.classes or the shard')
     return labels
 
 
@@ -182,7 +185,8 @@ class Shards:
     Raises:
       UserError: for missing, empty, truncated or wrong shards.
     """
-    parts, shards, lengths, ranges = parse_split(name), [], [], []
+    parts = parse_split(name, lambda whole: bool(self._matching(whole)))
+    shards, lengths, ranges = [], [], []
     for part in parts:
       new = [self._open(file) for file in self._files_of(part)]
       new_lengths = [len(shard) for shard in new]
@@ -199,11 +203,15 @@ class Shards:
     return (records.open_shard(path, file_format(file)) if length is None else
             Known(path, file_format(file), length))
 
+  def _matching(self, name: str) -> list[str]:
+    """Returns the files of the split of a name."""
+    pattern = re.escape(name).replace(r'\*', '.*')
+    of_name = re.compile(rf'(.*[-_.])?{pattern}([-.].*)?')
+    return sorted(f for f in self.files if of_name.fullmatch(f))
+
   def _files_of(self, part: Part) -> list[str]:
     """Returns the files of a whole split; UserError when one is missing."""
-    pattern = re.escape(part.name).replace(r'\*', '.*')
-    of_name = re.compile(rf'(.*[-_.])?{pattern}([-.].*)?')
-    found = sorted(f for f in self.files if of_name.fullmatch(f))
+    found = self._matching(part.name)
     if not found:
       raise UserError(f'{self.name} has no shards of the split {part.name!r}; '
                       f'{nearest(part.name, self.files)}')
@@ -257,20 +265,39 @@ def resolved(decoder: Decoder, shards: Sequence) -> Decoder:
 
 def file_format(file: str) -> str:
   """Returns the record format of a file name."""
-  return 'array_record' if 'array_record' in file else 'tfrecord'
+  return 'array_record' if 'array_record' in file.lower() else 'tfrecord'
+
+
+# Names of record files: Kaggle's .tfrec, .record of TensorFlow's detection models, TFDS's without suffix.
+_RECORDS = r'.*\.(tfrecords?|tfrec|tfr|records?|array_records?)(-\d+-of-\d+)?|.*-\d{5}-of-\d{5}'
 
 
 def record_files(root: str) -> list[str]:
-  """Returns the names of the record files in a folder, local or in a bucket; none: [] ."""
+  """Returns the names of the record files in a folder, local or in a bucket; none: [] .
+
+  Raises:
+    UserError: a bucket that cannot be listed, or files that are compressed.
+  """
   if os.path.isdir(root):
     names = [e.name for e in os.scandir(root) if e.is_file()]
   elif '://' in root:
-    from etils import epath
-    names = [p.name for p in epath.Path(root).iterdir()]
+    names = _remote_names(root)
   else:
     names = []
-  usual = re.compile(r'.*(\.tfrecords?|\.array_record)(-\d+-of-\d+)?|.*-\d{5}-of-\d{5}')
-  return sorted(n for n in names if usual.fullmatch(n) and not n.endswith('.part'))
+  of_kind = lambda form: sorted(n for n in names if listing.visible(n) and re.fullmatch(
+      form, n, re.IGNORECASE))
+  if packed := of_kind(rf'({_RECORDS})\.(gz|gzip|bz2|xz|zst)'):
+    raise UserError(f'{root} has {len(packed)} compressed record file(s) ({packed[0]}), of which no record '
+                    'can be read by itself; unpack them first, as by gunzip')
+  return of_kind(_RECORDS)
+
+
+def _remote_names(root: str) -> list[str]:
+  try:
+    from etils import epath
+    return [p.name for p in epath.Path(root).iterdir()]
+  except (OSError, NotImplementedError, ImportError, ValueError) as error:
+    raise UserError(f'cannot list the folder {root}: {error}') from None
 
 
 def class_names(root: str, classes: str) -> tuple[str, ...]:
@@ -286,17 +313,30 @@ def class_names(root: str, classes: str) -> tuple[str, ...]:
   if classes.isdigit():
     return tuple(str(i) for i in range(int(classes)))
   if classes:
-    try:
-      with open(classes) as file:
-        return tuple(line.strip() for line in file if line.strip())
-    except (OSError, ValueError) as error:
-      raise UserError(f'data.classes={classes!r} is neither a number nor a file that can be read: '
-                      f'{error}') from None
+    return _listed(classes)
   found = manifest(root).get('classes')
   if not found:
     raise UserError(f'the classes of {root} are not known, for it holds no {MANIFEST} that names them; '
                     'set data.classes to their number, or to a file with one name a line')
   return tuple(found)
+
+
+def _listed(path: str) -> tuple[str, ...]:
+  """Returns the lines of a text file that are not blank, in UTF-8, UTF-16 or else Latin-1."""
+  try:
+    with open(os.path.expanduser(path), 'rb') as file:
+      content = file.read()
+  except OSError as error:
+    raise UserError(f'data.classes={path!r} is neither a number nor a file that can be read: '
+                    f'{error.strerror}') from None
+  try:
+    text = content.decode('utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
+  except ValueError:
+    text = content.decode('latin-1')
+  names = tuple(line.strip() for line in text.splitlines() if line.strip())
+  if not names:
+    raise UserError(f'data.classes={path!r} holds no name; write one class a line')
+  return names
 
 
 def manifest(root: str) -> dict:
@@ -307,9 +347,14 @@ def manifest(root: str) -> dict:
   """
   path = os.path.join(root, MANIFEST)
   try:
-    with open(path) as file:
-      return dict(json.load(file))
+    found = files.read_json(path, 'write the shards again')
   except FileNotFoundError:
     return {}
-  except (OSError, ValueError, TypeError) as error:
-    raise UserError(f'{path} is damaged ({error}); write the shards again') from None
+  classes, lengths = (found.get(key) or kind() for key, kind in (('classes', list), ('lengths', dict))
+                      ) if isinstance(found, dict) else (None, None)
+  if not isinstance(classes, list) or not isinstance(lengths, dict) or not all(
+      isinstance(name, str) for name in classes) or not all(
+      type(n) is int and n > 0 for n in lengths.values()):
+    raise UserError(f'{path} is damaged (expected a list "classes" of names, and "lengths" of files); '
+                    'write the shards again')
+  return dict(classes=classes, lengths=lengths)

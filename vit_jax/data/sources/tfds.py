@@ -3,12 +3,17 @@
 import difflib
 import fnmatch
 import os
+import re
 
 from vit_jax.data import records
 from vit_jax.data.sources.base import Split, parse_split
 from vit_jax.data.sources.shards import Decoder, Known, resolved, shard_split
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation import vtab
+
+
+ARCHIVES = ('zip', 'tar', 'tgz', 'tbz', 'tbz2', 'txz', 'gz', 'bz2', 'xz', 'zst', '7z', 'rar')
+PLACES = ('data', 'dataset', 'datasets', 'images', 'photos', 'pictures', 'shards', 'runs')  # of no TFDS
 
 
 class TFDS:
@@ -166,12 +171,39 @@ def find_prepared(name: str, data_dir: str) -> str:
   if found:
     number = lambda path: [int(n) for n in os.path.basename(path).split('.')]
     return max(next(iter(found.values())), key=number)
-  there = sorted(e.name for e in _folders(root))
+  if told := no_folder(name):
+    raise UserError(f'data source {name!r} is {told}')
+  there = sorted(e.name for place in (root, '.') for e in _folders(place))
   close = difflib.get_close_matches(short, ['digits', *there], n=1, cutoff=.7)
   hint = f'did you mean {close[0]!r}? To' if close and close[0] != short else 'to'
   raise UserError(f'data source {name!r} is neither a built-in name, a folder, nor a TFDS data set that '
                   f'is prepared in {root}; {hint} prepare it: pip install tensorflow-cpu, then tfds '
                   f'build {short}{":" * bool(version)}{version} --data_dir={root}')
+
+
+def no_folder(name: str) -> str:
+  """Returns why a source that is not there can be no TFDS data set, but a path; '' if it can be one.
+
+  Args:
+    name: of the source: no folder, and no prepared data set.
+  """
+  suffix = re.search(r'\.([a-z]\w*)$', name.lower())
+  if suffix and suffix[1] in ARCHIVES:
+    return 'an archive, not a folder; unpack it and name the folder that comes out'
+  if os.path.isfile(name):
+    return 'a file, not a folder; name the folder that holds it'
+  first, inner, _ = name.partition('/')
+  if not suffix and re.fullmatch(r'[a-z]\w*(/[\w.+-]+)?(:[\d.*]+)?', name) and not (
+      inner and (first in PLACES or os.path.isdir(first))):
+    return ''
+  base, parts = os.sep * name.startswith(os.sep), name.strip(os.sep).split(os.sep)
+  while os.path.isdir(os.path.join(base, parts[0])):
+    base = os.path.join(base, parts.pop(0))
+  near = difflib.get_close_matches(parts[0], [e.name for e in _folders(base or '.')], n=1)
+  hint = f'; did you mean {os.path.join(base, *near)!r}?' if near else ''
+  if not near and (base and base != os.sep or not os.path.isabs(name)):
+    hint = f': there is no {parts[0]!r} in {base or os.getcwd()}'
+  return f'no folder of images or shards{hint}'
 
 
 def _folders(path: str) -> list[os.DirEntry]:
