@@ -168,11 +168,11 @@ def main() -> None:
   from vit_jax import compilation
   from vit_jax.inference import image_paths, unreadable
   compilation.enable_cache()
-  names = image_paths(flags.paths)
   detector = inference.Detector.load(flags.checkpoint, flags.model)
   if flags.segments and not detector.panoptic:
     raise errors.UserError(f'--segments: {flags.checkpoint} gives no segments; take a panoptic model, '
                            'such as a run of detr_r50_panoptic')
+  names = image_paths(flags.paths)
   pictures, bad = predict(detector, names, flags)
   if pictures:
     from detr_jax.visual import boxes

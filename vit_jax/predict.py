@@ -107,8 +107,8 @@ def main() -> None:
   flags = parser().parse_args()
   from vit_jax import compilation, inference
   compilation.enable_cache()
-  names = inference.image_paths(flags.paths)
   classifier = inference.Classifier.load(flags.checkpoint, flags.model, flags.image_size)
+  names = inference.image_paths(flags.paths)
   drawn, bad = predict(classifier, names, flags)
   if drawn:
     draw(drawn, classifier.info.classes, flags.top, flags.out)
