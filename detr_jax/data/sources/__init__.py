@@ -8,10 +8,9 @@ import functools
 import os
 
 from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSplit, Source, say
-from detr_jax.data.sources.coco import Coco, find, stamp
+from detr_jax.data.sources.coco import Coco, find, split_parts, stamp
 from detr_jax.data.sources.digit_scenes import DigitScenes
 from detr_jax.data.sources.tfds import TFDS
-from vit_jax.data.sources.base import parse_split
 from vit_jax.errors import UserError, unknown
 
 BUILT_IN = dict(digit_scenes=DigitScenes)
@@ -41,7 +40,8 @@ def _stamp(config) -> tuple | None:
   if not os.path.isdir(config['source']):
     return None
   try:
-    return stamp(find(config['source'], parse_split(config['train'])[0].name, config['panoptic']).json)
+    root, panoptic = config['source'], config['panoptic']
+    return stamp(find(root, split_parts(root, config['train'], panoptic)[0].name, panoptic).json)
   except UserError:  # opening it tells what is wrong
     return None
 

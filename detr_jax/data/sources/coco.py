@@ -16,7 +16,7 @@ from detr_jax.data.sources.base import (
 from detr_jax.data.sources.lookup import Folder, best_folder, locate
 from detr_jax.data.sources.values import LIMIT
 from vit_jax.data import images
-from vit_jax.data.sources.base import chosen, parse_split
+from vit_jax.data.sources.base import Part, chosen, parse_split
 from vit_jax.errors import UserError
 
 BOXES, PANOPTIC = 'annotations/instances_{}.json', 'annotations/panoptic_{}.json'
@@ -70,6 +70,16 @@ def find(root: str, split: str, panoptic: bool) -> Place:
                     f'expected {tried[0]}, or another usual name, or FILE.json:IMAGES as the split; it '
                     f'holds {", ".join(there[:8]) or "no JSON"}')
   return place(root, found, split)
+
+
+def split_parts(root: str, split: str, panoptic: bool) -> list[Part]:
+  """Returns the parts of a split; names that exist may hold '+' and brackets, see `parse_split`."""
+  def exists(name):
+    try:
+      return os.path.isfile(find(root, name, panoptic).json)
+    except UserError:
+      return False
+  return parse_split(split, exists)
 
 
 def place(root: str, json: str, split: str) -> Place:
@@ -159,17 +169,9 @@ class Coco:
     self.name = root
     self._masks, self._panoptic, self._on_error = masks, panoptic, on_error
     self._outside, self._exif, self._published = outside, exif, segments == 'published'
-    self._files, self._train = {}, self._parts(train)[0].name
+    self._files, self._train = {}, split_parts(root, train, panoptic)[0].name
     self._own = self._open(self._train).file.categories
     self.categories = self._own.with_slots(id_slots)
-
-  def _parts(self, split: str) -> list:
-    def exists(name):
-      try:
-        return os.path.isfile(find(self.name, name, self._panoptic).json)
-      except UserError:
-        return False
-    return parse_split(split, exists)
 
   def _open(self, split: str) -> Opened:
     """Returns a whole split, checked; read again where its file has changed."""
@@ -203,7 +205,7 @@ class Coco:
 
   def split(self, name: str) -> DetectionSplit:
     """Returns a split, such as 'val+test'; UserError for other categories than the training split's."""
-    parts = self._parts(name)
+    parts = split_parts(self.name, name, self._panoptic)
     opened = [self._open(part.name) for part in parts]
     for one in opened:
       check_categories(one.file, self._own)
