@@ -252,6 +252,13 @@ def test_big_vision_pools_the_first_patch(made, tmp_path):
   file.passes(tmp_path)
 
 
+def test_older_names_of_big_vision(made, tmp_path):
+  file = made('A3_bv_vit_map_learn')
+  file.weights = {k.removeprefix('MAPHead_0/'): v for k, v in file.weights.items()}
+  file.weights['Transformer/pos_embedding'] = file.weights.pop('pos_embedding')
+  file.passes(tmp_path)
+
+
 @pytest.mark.parametrize('classes', [10, None])
 def test_big_visions_mixer(classes, made, tmp_path):
   file = made('A2_google_mixer')
@@ -466,6 +473,27 @@ def test_layer_decay_of_timm(options, made, tmp_path):
 
 
 # Detection: other targets, results and measures.
+
+@pytest.mark.parametrize('correct', [False, True])
+def test_pairs_of_partners_mix(correct, made, tmp_path):
+  file = made('H2_mixup_cutmix')
+  images, labels = file.inputs['images'].astype(np.float64), file.inputs['labels']
+  height, width = images.shape[2:]
+  shares, side = [.3, .75], np.array([height, width]) // 2  # a quarter is cut out
+  file.kwargs['cases'] = [dict(mode='pair', lam=shares.copy(), cutmix=[False, True], centers=[[2, 9]],
+                               smoothing=.2, correct_lam=correct)]
+  top, bottom = max(2 - side[0] // 2, 0), 2 + (side[0] + 1) // 2
+  left, right = 9 - side[1] // 2, 9 + (side[1] + 1) // 2
+  if correct:
+    shares[1] = 1 - (bottom - top) * (right - left) / (height * width)
+  mixed, targets = images.copy(), np.eye(7)[labels] * .8 + .2 / 7
+  mixed[[0, 3]] = .3 * images[[0, 3]] + .7 * images[[3, 0]]
+  mixed[[1, 2], :, top:bottom, left:right] = images[[2, 1], :, top:bottom, left:right]
+  each = np.array([*shares, *shares[::-1]])[:, None]
+  file.out = {'0/boxes_yl_yh_xl_xh': np.array([[top, bottom, left, right]])}
+  file.give(**{'0/images': mixed, '0/targets': each * targets + (1 - each) * targets[::-1]})
+  file.passes(tmp_path)
+
 
 def test_a_batch_without_targets(made, tmp_path):
   file = made('F2_detr_criterion_masks')

@@ -34,8 +34,8 @@ def vit_google(golden: Golden) -> dict[str, np.ndarray]:
     for ours, theirs in PUBLISHED.items():
       name = name.replace(ours, theirs)
     renamed[f'inter/{name}'] = value[0] if isinstance(value, tuple) else value  # scan's None
-  return {**renamed, 'logits': logits if classes else representation,
-          'pos_embedding_resized': flat.get(POSITIONS)}
+  answer = dict.fromkeys(('logits', 'features'), logits if classes else representation)
+  return {**renamed, **answer, 'pos_embedding_resized': flat.get(POSITIONS)}
 
 
 def _google(fields: Fields) -> ViT:

@@ -33,10 +33,15 @@ GOOGLE = Table('google', (
     *same('gn_root/{leaf}', _UNIT + '{norm}/{leaf}', axes='1 1 1 c -> c'),
 ), shown_by=r'Transformer/encoderblock_0/MlpBlock_3/.*', no_positions='sincos')
 
-# big_vision: each kind of layer is numbered by itself; the position table stands at the root.
+# big_vision: each kind of layer is numbered by itself; the position table stands at the root. Its older
+# files have it in the encoder, and the parameters of the pooling head at the root.
 BIG_VISION = Table('big_vision', (
     *_SHARED,
-    Row('pos_embedding', 'Transformer/posembed_input/pos_embedding'),
+    *(Row(table, 'Transformer/posembed_input/pos_embedding')
+      for table in ('pos_embedding', 'Transformer/pos_embedding')),
     *_block('MultiHeadDotProductAttention_0', 'LayerNorm_1', 'MlpBlock_0'),
     *same('MAPHead_0/probe', 'MAPHead_0/{module}/{leaf}', 'MAPHead_0/{module}/{part}/{leaf}'),
+    Row('probe', 'MAPHead_0/probe'), Row('LayerNorm_0/{leaf}', 'MAPHead_0/LayerNorm_0/{leaf}'),
+    *(Row(f'{module}/{{part}}/{{leaf}}', f'MAPHead_0/{module}/{{part}}/{{leaf}}')
+      for module in ('MultiHeadDotProductAttention_0', 'MlpBlock_0')),
 ), shown_by=r'Transformer/encoderblock_0/MlpBlock_0/.*', class_position=False, no_positions='sincos')
