@@ -1,5 +1,6 @@
 """Published formats of every family: what is exported is imported bit by bit."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -175,6 +176,33 @@ def test_formats_that_a_family_has_not(name, to, said, tmp_path):
   suffix = '.npz' if to == 'npz' else '.safetensors'
   with pytest.raises(UserError, match=said):
     weights.export(str(tmp_path / f'w{suffix}'), models.create_model(name), {'params': {}}, to)
+
+
+def test_a_family_without_names_is_told(tmp_path):
+  for to in ('npz', 'timm'):
+    with pytest.raises(UserError, match=f"Dense has no names in the format '{to}'"):
+      weights.export(str(tmp_path / ('w.npz' if to == 'npz' else 'w.safetensors')), nn.Dense(3),
+                     {'params': {}}, to)
+
+
+@pytest.mark.parametrize('to, fields, said', [
+    ('timm', dict(pool='mean', class_token=True), "theirs with global_pool='avg', fc_norm=False"),
+    ('timm', dict(pool='mean', norm_pooled=True), "theirs with global_pool='avg', class_token=False"),
+    ('timm', dict(norm_pooled=True), 'theirs with fc_norm=True'),
+    ('timm', dict(position='none'), "theirs with pos_embed='none'"),
+    ('npz', dict(position='none'), "load it with position='none'"),
+    ('npz', dict(pool='mean', class_token=True), "load it with pool='mean'")])
+def test_what_a_file_cannot_say_of_pooling_and_positions_is_said(to, fields, said, tmp_path):
+  path = str(tmp_path / ('w.npz' if to == 'npz' else 'w.safetensors'))
+  model = tiny.vit(gelu='erf', **fields)
+  notes = weights.export(path, model, tiny.variables(model), to)
+  assert len(notes) == 1 and notes[0].endswith(said)
+
+
+def test_a_mean_is_not_written_for_a_reader_of_the_class_token(tmp_path):
+  model = tiny.vit(pool='mean', class_token=True)
+  with pytest.raises(UserError, match="ViT has no names in the format 'huggingface'"):
+    weights.export(str(tmp_path / 'w.safetensors'), model, tiny.variables(model), 'huggingface')
 
 
 def test_what_a_file_cannot_say_is_said(tmp_path):

@@ -1,11 +1,14 @@
 """Damaged files of every format: an error in a sentence, or what the file held."""
 
+import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
 
 from tests.models import tiny
+from tests.weights import test_folders
 from tests.weights.test_containers import make_torch, write_torch
 from vit_jax import models, trees, weights
 from vit_jax.errors import UserError
@@ -16,20 +19,27 @@ VIT = dict(width=8, depth=1, num_heads=2, mlp_dim=12, patch_size=4, num_classes=
 MIXER = dict(width=8, depth=1, tokens_mlp_dim=4, channels_mlp_dim=12, patch_size=4, num_classes=3)
 RESNET = dict(width=32, depths=(1,), num_classes=3)
 SIZE = (8, 8)
-# name, fields, format of the names, container; 'zip' and 'legacy' are PyTorch's.
+# name, fields, format of the names, container; 'zip' and 'legacy' are PyTorch's, 'hub' is a folder of
+# parts with an index and a config.
 CASES = [
     ('vit_ti16', VIT, 'npz', 'npz'), ('vit_ti16', dict(VIT, class_position=False), 'npz', 'npz'),
     ('mixer_b16', MIXER, 'npz', 'npz'), ('bit_r50x1', RESNET, 'npz', 'npz'),
     ('deit_ti16', VIT, 'timm', 'safetensors'), ('deit3_s16', VIT, 'deit', 'safetensors'),
     ('deit_ti16_distilled', VIT, 'huggingface', 'safetensors'),
     ('deit_ti16', VIT, 'timm', 'zip'), ('resnet18', RESNET, 'torchvision', 'zip'),
-    ('deit_ti16_distilled', VIT, 'deit', 'legacy')]
+    ('deit_ti16_distilled', VIT, 'deit', 'legacy'), ('deit_ti16', VIT, 'huggingface', 'hub')]
+CONFIG = dict(model_type='vit', hidden_act='gelu', layer_norm_eps=1e-12, num_attention_heads=2,
+              image_size=8, id2label={str(i): f'kind {i}' for i in range(3)})
 BYTES, KEYS = 300, 60  # mutations of each case
 
 
 def write(path, arrays, container):
   if container in ('npz', 'safetensors'):
     dict(npz=npz, safetensors=safetensors)[container].write(path, arrays)
+  elif container == 'hub':
+    test_folders.sharded(path, arrays)
+    with open(os.path.join(path, 'config.json'), 'w') as file:
+      json.dump(CONFIG, file)
   else:
     write_torch(path, arrays, make_torch(), container == 'legacy')
 
@@ -46,9 +56,16 @@ class Case:
     self.shapes = trees.unstack(weights.flatten(weights.variable_shapes(model, SIZE, 3)))
     self.grid = weights.model_grid(model, SIZE)
     write(self.path, self.arrays, container)
-    with open(self.path, 'rb') as file:
-      self.content = file.read()
+    names = os.listdir(self.path) if container == 'hub' else ['']
+    self.files = [os.path.join(self.path, name) if name else self.path for name in sorted(names)]
+    self.contents = [pathlib.Path(file).read_bytes() for file in self.files]
     self.whole = self.load()
+
+  def damage(self, rng):
+    """Damages one of the files; the others are whole."""
+    damaged_one = rng.integers(len(self.files))
+    for i, (file, content) in enumerate(zip(self.files, self.contents, strict=True)):
+      pathlib.Path(file).write_bytes(damaged(content, rng) if i == damaged_one else content)
 
   def load(self):
     """Returns the fitted arrays: all of `vit_jax.load` but the device."""
@@ -116,8 +133,7 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_read_rightly(
   case = Case(str(tmp_path), name, fields, to, container)
   rng, refused = np.random.default_rng(0), 0
   for _ in range(BYTES):
-    with open(case.path, 'wb') as file:
-      file.write(damaged(case.content, rng))
+    case.damage(rng)
     refused += case.outcome()
   assert refused > BYTES // 4
   for _ in range(KEYS):

@@ -1,14 +1,16 @@
 """config.init_from and --evaluate with published files."""
 
+import json
 import os
 
 import jax
 import numpy as np
 import pytest
 
+import vit_jax
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, evaluate, models, train, trees, weights
+from vit_jax import config as config_lib, evaluate, explore, inference, models, trees, weights
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers import positions
@@ -123,3 +125,50 @@ def test_patches_of_another_size_are_resized_when_the_config_says_so(save, capsy
   said = capsys.readouterr().out
   assert 'embedding/kernel 4x4 -> 2x2 by the pseudo-inverse' in said
   assert f'{POSITIONS} 4x4 -> 8x8 by antialiased_bicubic' in said
+
+
+OBLONG = (8, 20)  # two by five patches
+
+
+@pytest.mark.parametrize('options, old', [
+    (dict(trained_size=OBLONG), (2, 5)), (dict(trained_size=(20, 8)), (5, 2))])
+def test_a_run_may_start_from_a_file_trained_on_images_that_are_not_square(save, options, old):
+  path = save('deit_ti16', 'timm', OBLONG)
+  flat, report = initialized(path, (16, 16), **options)
+  table = np.asarray(weights.read(path, 4).flat[POSITIONS])
+  want = positions.resample(table, old, (4, 4), 1, 'antialiased_bicubic')
+  np.testing.assert_allclose(flat[POSITIONS], want, atol=1e-6)
+  assert '{}x{} -> 4x4'.format(*old) in report.resampled[0]
+  with pytest.raises(UserError, match='is not square; .* config.init_image_size'):
+    initialized(path, (16, 16))
+  assert not initialized(path, OBLONG)[1].resampled  # of the run's own size, none needs to be said
+
+
+def test_the_size_that_a_file_was_trained_at_is_a_field_of_the_config(save, capsys):
+  path = save('deit_ti16', 'timm', OBLONG)
+  evaluate.evaluate(evaluating(path, **{'init_image_size': '8x20'}))
+  assert f'{POSITIONS} 2x5 -> 4x4 by antialiased_bicubic' in capsys.readouterr().out
+
+
+def test_a_head_that_the_config_throws_away_is_not_evaluated(save):
+  with pytest.raises(UserError, match='nothing to evaluate: reset_head starts the head .* reset_head=false'):
+    evaluate.evaluate(evaluating(save('deit_ti16', 'timm'), **{'reset_head': 'true'}))
+
+
+@pytest.mark.parametrize('use', [
+    lambda run: vit_jax.load(run), lambda run: vit_jax.load('vit_b16', run),
+    lambda run: inference.Classifier.load(run), lambda run: explore.explore(run),
+    lambda run: weights.read(run)])
+def test_a_run_of_a_detector_points_at_the_other_package(use, tmp_path):
+  (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+  (tmp_path / 'config.json').write_text(json.dumps(dict(
+      model=dict(name='detr_r50'), task=dict(name='detr_jax.tasks.detection.Detection'))))
+  Info('', ('a',), 3, (8, 8)).save(str(tmp_path))
+  with pytest.raises(UserError, match='a run of a task of detr_jax, .* use detr_jax in place of vit_jax'):
+    use(str(tmp_path))
+
+
+def test_names_of_detectors_point_at_the_other_package():
+  for name in ('detr_r50', 'detr_r50.coco'):
+    with pytest.raises(UserError, match='detectors are read by detr_jax'):
+      vit_jax.load(name)

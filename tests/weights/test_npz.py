@@ -1,12 +1,14 @@
 """NumPy archives: what is damaged is told, nothing in them is executed."""
 
+import errno
 import os
 
 import numpy as np
 import pytest
 
+from tests.weights.test_containers import ARRAYS, make_torch, write_torch
 from vit_jax.errors import UserError
-from vit_jax.weights import npz
+from vit_jax.weights import containers, npz, raw, safetensors
 
 
 @pytest.fixture
@@ -80,3 +82,38 @@ def test_a_single_array_is_told_from_an_archive(tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
   with pytest.raises(UserError, match='cannot write .*nowhere/w.npz: No such file'):
     npz.write(str(tmp_path / 'nowhere' / 'w.npz'), {})
+
+
+@pytest.mark.parametrize('write', [npz.write, safetensors.write])
+@pytest.mark.parametrize('error', [errno.ENOSPC, errno.EDQUOT])
+def test_on_a_full_disk_nothing_is_left_and_what_was_there_stays(write, error, tmp_path, monkeypatch):
+  path = tmp_path / 'w'
+  path.write_text('before')
+  def full(_):
+    raise OSError(error, os.strerror(error))
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(UserError, match=f'cannot write {path}: {os.strerror(error)}; free some space'):
+    write(str(path), {'a': np.zeros(3, np.float32)})
+  assert os.listdir(tmp_path) == ['w'] and path.read_text() == 'before'
+
+
+@pytest.mark.parametrize('error, said', [
+    (OSError(errno.EIO, 'Input/output error'), 'cannot read .*w: Input/output error'),
+    (OSError(errno.ESTALE, 'Stale file handle'), 'cannot read .*w: Stale file handle'),
+    (MemoryError(), 'w does not fit into memory; free some'),
+    (ValueError('it is cut off'), r'w is not a readable .*it is cut off.; fetch or copy it again')])
+@pytest.mark.parametrize('container', ['npz', 'safetensors', 'zip'])
+def test_only_a_file_that_is_damaged_is_called_so(container, error, said, tmp_path, monkeypatch):
+  path = str(tmp_path / 'w')
+  if container == 'zip':
+    write_torch(path, ARRAYS, make_torch())
+  else:
+    dict(npz=npz, safetensors=safetensors)[container].write(path, ARRAYS)
+  def fail(*_):
+    raise error
+  for name in ('read', 'member'):
+    monkeypatch.setattr(raw, name, fail)
+  with pytest.raises(UserError, match=said) as told:
+    containers.read(path)
+  assert ('damaged' in str(told.value) or 'not a readable' in str(told.value)) == (
+      isinstance(error, ValueError))

@@ -57,6 +57,13 @@ READ = [
     ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
     ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE, global_pool='avg',
                                                     class_token=False)),
+    # fc_norm beside a class token, as in MAE's fine-tuned models; then also without its position, and
+    # without any positions.
+    ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE, global_pool='avg')),
+    ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE, global_pool='avg',
+                                                    no_embed_class=True)),
+    ('deit_ti16', VIT, 'vit_tiny_patch16_224', dict(THEIR_VIT, img_size=SIZE, global_pool='avg',
+                                                    pos_embed='none')),
     ('deit_ti16_distilled', VIT, 'deit_tiny_distilled_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
     ('deit3_s16', VIT, 'deit3_small_patch16_224', dict(THEIR_VIT, img_size=SIZE)),
     ('resnet18', dict(RESNET, bottleneck=False), 'resnet18', dict(layers=(1, 2, 1, 1), num_classes=7)),
@@ -96,7 +103,9 @@ def test_we_read_what_torch_saves_without_checksums(tmp_path):
 @pytest.mark.parametrize('name, fields, their_name, options', READ)
 def test_timm_reads_our_state_dicts(name, fields, their_name, options, tmp_path):
   from safetensors.torch import load_file
-  extra = dict(pool='mean', norm_pooled=True) if 'global_pool' in options else {}
+  extra = dict(pool='mean', norm_pooled=True, class_token=options.get('class_token', True),
+               class_position='no_embed_class' not in options,
+               position=options.get('pos_embed', 'learned')) if 'global_pool' in options else {}
   if name.startswith(('r_', 'r26')):
     extra['gelu'] = 'erf'  # as theirs unless told
   if name.startswith('mixer'):

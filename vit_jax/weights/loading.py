@@ -83,8 +83,8 @@ def read(path: str, num_heads: int | None = None) -> Source:
   """
   if checkpoint.is_run(path):
     workdir, folder = checkpoint.find(path)
-    flat = trees.unstack(checkpoint.read_params(folder))
     model, info = run_model(workdir), Info.load(workdir)
+    flat = trees.unstack(checkpoint.read_params(folder))
     return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
   arrays, table = published.arrays(path)
   return Source(to_ours(table, arrays, num_heads), None, table, (), published.said_size(path))
@@ -179,7 +179,8 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   """
   if path is None and name in models.MODELS:
     raise UserError(f'{name!r} is a model without weights; give the file: vit_jax.load({name!r}, '
-                    "'weights.npz'), or vit_jax.create_model for a fresh one")
+                    f"'weights.npz'), or weights.npz --model={name} to a command; vit_jax.create_model "
+                    'makes a fresh one')
   size, trained = image_size and pair(image_size), pair(trained_image_size)
   if num_classes != AS_SAVED:
     overrides['num_classes'] = num_classes

@@ -158,7 +158,8 @@ def _with_patches_of(flat: trees.Flat, model: ViT, name: str, path: str, resize_
   own = with_patches(model, flat)
   if own.kernel != model.kernel and not resize_patches:
     raise UserError('{} has patches of {}x{} pixels, the model {} of {}x{}; name the model it belongs '
-                    'to, or let them be resized (resize_patches)'.format(
+                    'to, or let them be resized (resize_patches of vit_jax.load, '
+                    'config.init_resize_patches)'.format(
                         path, *own.kernel, name, *model.kernel))
   return own
 
