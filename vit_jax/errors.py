@@ -41,7 +41,8 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
 def exit_cleanly(program: str, main: Callable[[], None]) -> None:
   """Runs a command line: a UserError becomes one sentence on stderr and exit code 2.
 
-  So does a full disk. Names that the terminal's encoding lacks are printed with an escape.
+  So do a full disk, a device that is full, and one that is not there. Names that the terminal's
+  encoding lacks are printed with an escape.
 
   Args:
     program: the name that stands before the sentence.
@@ -58,10 +59,28 @@ def exit_cleanly(program: str, main: Callable[[], None]) -> None:
   except BrokenPipeError:  # `... | head` closed the pipe: nobody is left to tell.
     sys.stderr.close()
     sys.exit(0)
-  except OSError as error:
-    if error.errno not in FULL:
+  except Exception as error:
+    sentence = _of_the_machine(error)
+    if not sentence:
       raise
-    name = str(error.filename or 'the output').removesuffix('.part')
-    print(f'{program}: cannot write {name}: {os.strerror(error.errno)}; free some space, or write '
-          'elsewhere', file=sys.stderr)
+    print(f'{program}: {sentence}', file=sys.stderr)
     sys.exit(2)
+
+
+def _of_the_machine(error: Exception) -> str:
+  """Returns a sentence for what the machine, not the program, is to blame for; '' for all else."""
+  if isinstance(error, OSError) and error.errno in FULL:
+    name = str(error.filename or 'the output').removesuffix('.part')
+    return f'cannot write {name}: {os.strerror(error.errno)}; free some space, or write elsewhere'
+  text = (str(error).splitlines() or [''])[0]
+  if type(error).__name__ == 'JaxRuntimeError' and text.startswith('RESOURCE_EXHAUSTED'):
+    return (f'the device has too little memory ({text[:120]}); make data.batch_size smaller, or accumulate, '
+            'or mesh.fsdp larger, or set model.remat')
+  if isinstance(error, (RuntimeError, AssertionError)) and 'jax' in sys.modules:
+    try:
+      sys.modules['jax'].devices()
+    except Exception:  # JAX raises many kinds
+      wanted = os.environ.get('JAX_PLATFORMS', '')
+      return (f'JAX finds no device for JAX_PLATFORMS={wanted} ({text or "no such platform here"}); set '
+              "JAX_PLATFORMS=cpu, or install JAX for that platform, such as pip install 'vit_jax[cuda]'")
+  return ''

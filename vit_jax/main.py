@@ -31,32 +31,11 @@ def parser() -> flags_lib.Parser:
   flags.add_argument('--distributed', default='auto', metavar='auto|off|HOST:PORT,COUNT,INDEX',
                      help='how several processes find each other; auto: as SLURM, MPI or the TPU pod '
                           'say (default), off: one process')
+  flags.add_argument('--connect_seconds', type=int, default=300, metavar='N',
+                     help='how long the processes of a job wait for each other (default 300)')
   flags.add_argument('--cpu_devices', type=flags_lib.number(0), default=0, metavar='N',
                      help='run on N forced CPU devices, to try a mesh without hardware')
   return flags
-
-
-def start_processes(distributed: str) -> None:
-  """Connects the processes of a job.
-
-  Raises:
-    UserError: for a value that says nothing.
-  """
-  import jax
-  if distributed == 'off':
-    return
-  if distributed == 'auto':
-    sizes = [os.environ.get(name, '1') for name in ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')]
-    hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
-    if any(s.isdigit() and int(s) > 1 for s in sizes) or len(hosts) > 1:
-      jax.distributed.initialize()
-    return
-  try:
-    address, count, index = distributed.split(',')
-    jax.distributed.initialize(address, int(count), int(index))
-  except ValueError:
-    raise errors.UserError(f'--distributed={distributed} is neither auto, off, nor '
-                           'HOST:PORT,COUNT,INDEX') from None
 
 
 def train_stages(config, workdir: str) -> dict:
@@ -158,13 +137,13 @@ def main(argv: list[str] | None = None) -> None:
     raise errors.unknown('flag', unknown[0].split('=')[0], known)
   config = run_config(flags.config, overrides, flags.workdir, flags.evaluate)
   import jax
-  from vit_jax import compilation, train
+  from vit_jax import compilation, processes, train
   if flags.cpu_devices:
     jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_num_cpu_devices', flags.cpu_devices)
   compilation.enable_cache()
   compilation.keep_freed_memory()
-  start_processes(flags.distributed)
+  processes.start(flags.distributed, flags.connect_seconds)
   if flags.evaluate:
     evaluate(config, flags.workdir)
   elif config.get('stages'):
