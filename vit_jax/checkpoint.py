@@ -6,6 +6,7 @@
 import errno
 import functools
 import json
+import logging
 import math
 import os
 import shutil
@@ -48,6 +49,18 @@ def exists(workdir: str) -> bool:
   folder = checkpoint_folder(workdir)
   return bool(steps_in(folder)) or os.path.isdir(folder) and any(
       name.startswith('damaged-') for name in os.listdir(folder))
+
+
+def keep_threads_quiet() -> None:
+  """Lets an error of a save be told once, by `Checkpoints`; only command lines call this.
+
+  Orbax logs it in each of its threads, and TensorStore calls back into an event loop that has ended.
+  """
+  for name in ('absl', 'asyncio'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  shown = sys.unraisablehook
+  sys.unraisablehook = lambda found: None if 'Event loop is closed' in str(
+      found.exc_value) else shown(found)
 
 
 class Checkpoints:
@@ -106,6 +119,10 @@ class Checkpoints:
 
   def _cannot_write(self, error: Exception) -> UserError:
     self._failed = True
+    if jax.process_index() == 0:  # what is unfinished takes space that may be needed
+      for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
+        if name.startswith(f'{self._saving}.'):
+          shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
     text = '; '.join(str(e) for e in causes(error))
     reason = next((full for full in _FULL if full in text), first_line(error))
     return UserError(f'cannot write the checkpoint of step {self._saving} into {self._folder}: {reason}; '

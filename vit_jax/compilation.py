@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import warnings
 
 import jax
 
@@ -35,6 +36,8 @@ def enable_cache() -> None:
   path = os.environ.get('JAX_COMPILATION_CACHE_DIR', default)
   jax.config.update('jax_compilation_cache_dir', path or None)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .5)
+  # A cache that is cut, or on a full disk, costs time and nothing else.
+  warnings.filterwarnings('ignore', message='Error (reading|writing) persistent compilation cache')
 
 
 def keep_freed_memory() -> None:

@@ -131,8 +131,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
              (os.listdir(folder) if os.path.isdir(folder) else ()) if f.endswith(('.py', '.json'))]
     raise UserError(f'no config file {path!r}; {nearest(path, files)}')
   if path.endswith('.json'):
-    with open(path) as file:
-      config = ConfigDict(json.load(file))
+    config = ConfigDict(files.read_json(path, 'give the --config of the run, after removing that file'))
   else:
     module = runpy.run_path(path)
     if 'get_config' not in module:

@@ -46,6 +46,7 @@ def train_stages(config, workdir: str) -> dict:
   """
   import jax
   from vit_jax import config as config_lib, sharding, train, workdir as workdir_lib
+  workdir_lib.check_free(workdir)
   for stage in config_lib.stages(config):
     mesh = sharding.make_mesh(**stage.mesh)
     with jax.set_mesh(mesh):
@@ -137,10 +138,12 @@ def main(argv: list[str] | None = None) -> None:
     raise errors.unknown('flag', unknown[0].split('=')[0], known)
   config = run_config(flags.config, overrides, flags.workdir, flags.evaluate)
   import jax
-  from vit_jax import compilation, processes, train
+  from vit_jax import checkpoint, compilation, processes, train, workdir as workdir_lib
+  workdir_lib.check_path(flags.workdir)
   if flags.cpu_devices:
     jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_num_cpu_devices', flags.cpu_devices)
+  checkpoint.keep_threads_quiet()
   compilation.enable_cache()
   compilation.keep_freed_memory()
   processes.start(flags.distributed, flags.connect_seconds)

@@ -67,7 +67,7 @@ def train(config, workdir: str) -> dict:
   Raises:
     UserError: for all that the user can mend.
   """
-  workdir_lib.check_path(workdir)
+  workdir_lib.check_free(workdir)
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
     data, task, optimizer, schedule, steps, evaluation = plan(config, mesh)

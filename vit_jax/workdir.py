@@ -18,6 +18,7 @@ from vit_jax.errors import UserError
 _MAY_CHANGE = re.compile(
     r'(mesh|log|evaluate|checkpoint|explore|init_from|accumulate|model\.remat|task\.teacher\.path'
     r'|data\.(on_error|data_dir|source|classes|real|mixture\[\d+\]\.source))(\..*)?')
+LOCK = '.lock'
 _OF_A_RUN = ('metrics.jsonl', 'constants.json', 'results.json')
 
 
@@ -28,6 +29,18 @@ def check_path(workdir: str) -> None:
                     'folders: mount the bucket (gcsfuse, s3fs) and give the path of the mount')
 
 
+def check_free(workdir: str) -> None:
+  """Raises UserError, in every process, for an address, or a workdir that another run writes."""
+  check_path(workdir)
+
+  def check() -> str:
+    if os.path.exists(os.path.join(workdir, LOCK)):
+      with _lock(workdir):
+        pass
+    return ''
+  processes.first(check)
+
+
 @contextlib.contextmanager
 def locked(workdir: str) -> Iterator[None]:
   """Makes the workdir and keeps other runs out of it; the first process does.
@@ -35,7 +48,6 @@ def locked(workdir: str) -> Iterator[None]:
   Raises:
     UserError: in every process, when another run writes it, or it cannot be made.
   """
-  check_path(workdir)
   with contextlib.ExitStack() as stack:
     def lock() -> str:
       stack.enter_context(_lock(workdir))
@@ -49,7 +61,7 @@ def _lock(workdir: str) -> Iterator[None]:
   import fcntl  # here: not every system has it
   try:
     os.makedirs(workdir, exist_ok=True)
-    file = open(os.path.join(workdir, '.lock'), 'a+', encoding='utf-8')
+    file = open(os.path.join(workdir, LOCK), 'a+', encoding='utf-8')
   except OSError as error:
     raise UserError(f'cannot write the workdir {workdir!r}: {error.strerror}; choose another '
                     '--workdir') from None
