@@ -57,10 +57,15 @@ class Folder:
     return ''
 
   def hint(self, name: str) -> str:
-    """Returns a file below with the same name before the suffix, for a message; '' where none is."""
+    """Returns a file with the same name before the suffix, for a message; '' where none is.
+
+    It lies in the folder or below, or, where there is no such folder, below what there is of its path.
+    """
     if self._stems is None:
-      self._stems, seen = {}, 0
-      for place, _, names in os.walk(self.root):
+      self._stems, seen, start = {}, 0, self.root
+      while start and not os.path.isdir(start):
+        start = os.path.dirname(start)
+      for place, _, names in os.walk(start or '.'):
         seen += len(names)
         if seen > LARGEST:
           break

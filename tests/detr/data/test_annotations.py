@@ -244,6 +244,13 @@ def test_a_file_that_could_be_another_is_named_and_not_read(tmp_path, written, t
   assert said in str(told.value)
 
 
+def test_images_in_a_folder_of_another_name_are_pointed_at(tmp_path):
+  write(tmp_path)
+  os.rename(tmp_path / 'train', tmp_path / 'photos')
+  with pytest.raises(UserError, match=r'1.png, is not in .*train; there is \.\./photos/1.png \(2 more'):
+    split(tmp_path)
+
+
 def test_a_mended_file_is_read_again(tmp_path):
   write(tmp_path)
   assert len(split(tmp_path)) == 3 == len(split(tmp_path, 'train'))
