@@ -161,12 +161,21 @@ def predict(detector, names: Sequence[str], flags) -> tuple[list, dict]:
   return pictures, bad
 
 
+def draw_sheet(pictures, path: str, asked: int, count: int) -> None:
+  """Writes the pictures of the first images of `count` on a sheet; the picture itself where one was asked."""
+  from detr_jax.visual import boxes
+  from vit_jax.visual.page import save_figure
+  save_figure(boxes.sheet(pictures, 3) if asked > 1 else pictures[0], path)
+  if count > DRAWN:
+    print(f'{path} shows the first {DRAWN} of {count} images', file=sys.stderr)
+
+
 def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
   from detr_jax import inference
   from vit_jax import compilation
-  from vit_jax.inference import image_paths, unreadable
+  from vit_jax.inference import finish, image_paths
   compilation.enable_cache()
   detector = inference.Detector.load(flags.checkpoint, flags.model)
   if flags.segments and not detector.panoptic:
@@ -174,14 +183,8 @@ def main() -> None:
                            'such as a run of detr_r50_panoptic')
   names = image_paths(flags.paths)
   pictures, bad = predict(detector, names, flags)
-  if pictures:
-    from detr_jax.visual import boxes
-    from vit_jax.visual.page import save_figure
-    save_figure(boxes.sheet(pictures, 3) if len(names) > 1 else pictures[0], flags.out)
-    if len(names) - len(bad) > DRAWN:
-      print(f'{flags.out} shows the first {DRAWN} of {len(names) - len(bad)} images', file=sys.stderr)
-  if bad:
-    raise unreadable(bad, len(names))
+  picture = lambda: draw_sheet(pictures, flags.out, len(names), len(names) - len(bad))
+  finish(bad, len(names), picture if pictures else None)
 
 
 if __name__ == '__main__':

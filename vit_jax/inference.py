@@ -11,7 +11,6 @@ import numpy as np
 from vit_jax import compilation, trees, weights
 from vit_jax.checkpoint import find, is_run
 from vit_jax.data import augment, crops, images, listing
-from vit_jax.data.reader import cpus
 from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
 from vit_jax.losses import OUTPUTS
@@ -39,15 +38,26 @@ def image_paths(paths: Sequence[str]) -> list[str]:
   return found
 
 
-def unreadable(bad: dict[str, UserError], count: int) -> UserError:
-  """Returns the error that names files which could not be read among those of a command.
+def finish(bad: dict[str, UserError], count: int, draw: Callable[[], None] | None) -> None:
+  """Draws what was found, after all results are printed, then tells what could not be done.
 
   Args:
-    bad: {file: why}.
+    bad: {file that cannot be read: why}.
     count: of all files.
+    draw: writes the picture; None where nothing is to be drawn.
+
+  Raises:
+    UserError: names all files that cannot be read, and a picture that cannot be written.
   """
-  return UserError(f'{len(bad)} of {count} file(s) cannot be read' + ', the others are done' * (
-      len(bad) < count) + f': {"; ".join(map(str, bad.values()))}')
+  problems = [f'{len(bad)} of {count} file(s) cannot be read' + ', the others are done' * (
+      len(bad) < count) + f': {"; ".join(map(str, bad.values()))}'] if bad else []
+  try:
+    if draw:
+      draw()
+  except UserError as error:
+    problems.append(str(error))
+  if problems:
+    raise UserError('; '.join(problems))
 
 
 class Classifier:
@@ -121,7 +131,7 @@ class Classifier:
       except UserError as error:
         return error
 
-    with concurrent.futures.ThreadPoolExecutor(cpus()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
       for start in range(0, len(names), BATCH):
         part = names[start:start + BATCH]
         found = list(zip(part, pool.map(read, part)))
@@ -139,7 +149,7 @@ class Classifier:
       count: number of images.
     """
     out = []
-    with concurrent.futures.ThreadPoolExecutor(cpus()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
       for start in range(0, count, BATCH):
         images_read = list(pool.map(read, range(start, min(start + BATCH, count))))
         part, length = self._padded(np.stack(images_read))

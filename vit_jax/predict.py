@@ -93,13 +93,15 @@ def predict(classifier, names: Sequence[str], flags) -> tuple[list, dict]:
   return drawn, bad
 
 
-def draw(drawn, classes, top: int, path: str) -> None:
-  """Writes the picture of images and their predictions."""
+def draw(drawn, classes, top: int, path: str, count: int) -> None:
+  """Writes the picture of the first images of `count`, and their predictions."""
   from vit_jax.visual import galleries
   from vit_jax.visual.page import save_figure
   names, images, probabilities = zip(*drawn)
   save_figure(galleries.draw_predictions(images, np.stack(probabilities), classes, top,
                                          names=list(map(listing.shown, names))), path)
+  if count > DRAWN:
+    print(f'{path} shows the first {DRAWN} of {count} images', file=sys.stderr)
 
 
 def main() -> None:
@@ -110,12 +112,8 @@ def main() -> None:
   classifier = inference.Classifier.load(flags.checkpoint, flags.model, flags.image_size)
   names = inference.image_paths(flags.paths)
   drawn, bad = predict(classifier, names, flags)
-  if drawn:
-    draw(drawn, classifier.info.classes, flags.top, flags.out)
-    if len(names) - len(bad) > DRAWN:
-      print(f'{flags.out} shows the first {DRAWN} of {len(names) - len(bad)} images', file=sys.stderr)
-  if bad:
-    raise inference.unreadable(bad, len(names))
+  picture = lambda: draw(drawn, classifier.info.classes, flags.top, flags.out, len(names) - len(bad))
+  inference.finish(bad, len(names), picture if drawn else None)
 
 
 if __name__ == '__main__':

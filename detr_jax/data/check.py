@@ -68,7 +68,7 @@ def examine(place: coco.Place, fast: bool, outside: str = 'error', exif: str = '
   if not fast:
     if exif == 'upright':
       problems += turns.note(opened.images)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
       look = lambda i: list(pixel_problems(opened, i, exif == 'stored'))
       for found in pool.map(look, range(len(file.file_names))):
         problems += found

@@ -10,17 +10,19 @@ of a shard holds many classes. `shards.json` names the classes. Train on them wi
 """
 
 import concurrent.futures
-import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
-from vit_jax import errors
-from vit_jax.data import records
+from vit_jax import errors, files
+from vit_jax.data import images, listing, records
+from vit_jax.data.sources.base import Split
 from vit_jax.data.sources.folder import Folder
 from vit_jax.data.sources.shards import MANIFEST
+from vit_jax.data.sources.tfds import no_folder
 from vit_jax.flags import Parser, number
 
 
@@ -74,9 +76,9 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
   if file_format not in records.FORMATS:
     raise errors.unknown('--format', file_format, records.FORMATS)
   if not os.path.isdir(source):
-    raise errors.UserError(f'no folder {source!r}')
+    raise errors.UserError(f'{source!r} is {no_folder(source) or "no folder"}')
   folder = Folder(source, train)
-  names = splits.split(',') if splits else sorted(e.name for e in os.scandir(source) if e.is_dir())
+  names = splits.split(',') if splits else listing.folders_in(source)
   found = {name: folder.split(name) for name in names}
   for name, split in found.items():
     if not 1 <= shards <= len(split):
@@ -84,6 +86,14 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
                              f'between 1 and {len(split)}')
   if check:
     _check(found)
+  try:
+    return _write(folder, found, target, shards, file_format)
+  except OSError as error:
+    raise files.cannot_write(error, '' if error.filename else target) from None
+
+
+def _write(folder: Folder, found: Mapping[str, Split], target: str, shards: int, file_format: str) -> dict:
+  """Writes all splits and returns what `shards.json` holds."""
   os.makedirs(target, exist_ok=True)
   progress, lengths = Progress(sum(map(len, found.values()))), {}
   for name, split in found.items():
@@ -96,25 +106,26 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
           example = split.read(int(index))
           write(records.write_example(dict(
               image=[example.content], label=list(example.labels),
-              name=[os.path.relpath(example.name, source).encode()])))
+              name=[listing.shown(os.path.relpath(example.name, folder.name)).encode()])))
           progress.add()
   manifest = dict(classes=folder.classes, lengths=lengths)
-  with open(os.path.join(target, MANIFEST), 'w') as file:
-    json.dump(manifest, file, indent=1)
+  files.write_json(os.path.join(target, MANIFEST), manifest)
   return manifest
 
 
 def _check(splits) -> None:
   """Raises UserError with all images that cannot be decoded."""
-  def broken(example):
+  def broken(split, index):
+    example = None
     try:
+      example = split.read(index)
       example.image(3)
-    except errors.UserError:
-      return example.name
+    except errors.UserError as error:
+      return example.name if example else str(error)
 
-  with concurrent.futures.ThreadPoolExecutor() as pool:
+  with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
     bad = [name for split in splits.values()
-           for name in pool.map(lambda i, s=split: broken(s.read(i)), range(len(split))) if name]
+           for name in pool.map(lambda i, s=split: broken(s, i), range(len(split))) if name]
   for name in bad:
     print(f'damaged: {name}', file=sys.stderr)
   if bad:

@@ -9,6 +9,7 @@ and however much it is shrunk (`benchmarks/input_quality.py`), and 2.5 times as 
 """
 
 import io
+import os
 import struct
 import threading
 import zlib
@@ -33,6 +34,11 @@ _TURNS = {1: (False, False, False), 2: (True, False, False), 3: (True, True, Fal
           7: (True, True, True), 8: (True, False, True)}
 
 GAP = 1.5  # times finer than the result are the pixels that the exact filter gets
+
+
+def cpus() -> int:
+  """Returns the CPUs that this process may use, which can be fewer than the machine has."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def read_file(path: str) -> bytes:

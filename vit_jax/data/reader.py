@@ -1,7 +1,6 @@
 """Reads rows of examples on the host, in threads, and places them as batches on the mesh."""
 
 import concurrent.futures
-import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from vit_jax import sharding
+from vit_jax.data import images
 from vit_jax.data.sources import Split
 from vit_jax.data.sources.shards import FeatureError
 from vit_jax.errors import Unreadable, UserError, unknown
@@ -22,11 +22,6 @@ Row = Mapping[str, np.ndarray]  # views of one row of the arrays of a batch
 Fill = Callable[[Row, Any, np.random.Generator | None], None]
 
 CHUNK = 8  # rows that a thread reads at a time
-
-
-def cpus() -> int:
-  """Returns the CPUs that this process may use, which can be fewer than the machine has."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class Reader:
@@ -44,7 +39,7 @@ class Reader:
     if on_error not in ('raise', 'skip'):
       raise unknown('data.on_error', on_error, ('raise', 'skip'))
     self.splits, self.shapes, self._fill, self._on_error = splits, shapes, fill, on_error
-    self._pool = concurrent.futures.ThreadPoolExecutor(min(cpus(), 32))
+    self._pool = concurrent.futures.ThreadPoolExecutor(min(images.cpus(), 32))
     self._skipped, self._lock = set(), threading.Lock()
 
   def _read(self, row: Row, split: int, index: int, rng) -> bool:

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -197,14 +197,23 @@ def writer(path: str, file_format: str) -> Iterator:
   with files.replacing(path, 'wb') as file:
     if file_format == 'array_record':
       to = _array_record().ArrayRecordWriter(file.name, 'group_size:1')
-      yield to.write
-      to.close()
+      yield functools.partial(_written, path, to.write)
+      _written(path, to.close)
       return
 
     def write(content: bytes) -> None:
       length = struct.pack('<Q', len(content))
       file.write(length + _FOOTER.pack(_checksum(length)) + content + _FOOTER.pack(_checksum(content)))
     yield write
+
+
+def _written(path: str, write: Callable, *content: bytes) -> None:
+  """Calls array_record's writer; UserError where the file cannot grow."""
+  try:
+    write(*content)
+  except RuntimeError as error:
+    raise UserError(f'cannot write {path}: {str(error).split(";")[0]}; free some space, or write '
+                    'elsewhere') from None
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import io
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -157,7 +156,7 @@ class TFDS:
         none = np.zeros(0)
         return Record(b'', '', -1, (1, 1), none.reshape(0, 4), none, none, none, none)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
       return self._split(records_of, list(pool.map(light, range(len(records_of)))))
 
   def _split(self, records_of, light: list[Record]) -> DetectionSplit:
