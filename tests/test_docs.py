@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.models import tiny
+from vit_jax import config as config_lib, models, train, weights
 
 DOCUMENTS = ['README.md', *sorted(os.path.relpath(p, ROOT)
                                   for p in glob.glob(os.path.join(ROOT, 'docs', '*.md')))]
@@ -29,6 +32,20 @@ def is_setup(line: str) -> bool:
   """Tells whether a command makes the environment that this test already runs in."""
   return line.startswith(('git ', 'cd ', 'make ', 'python3 -m venv', 'source ', 'pip ', 'pytest',
                           'python -m pytest'))
+
+
+@pytest.mark.slow
+def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
+  text = open(os.path.join(ROOT, 'README.md')).read()
+  block, = re.findall(r'^```python\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+  config = config_lib.load(os.path.join(ROOT, 'tests', 'configs', 'tiny.py') + ':steps=3')
+  train.train(config, str(tmp_path / 'runs' / 'quickstart'))
+  model = models.create_model('vit_ti16')
+  weights.export(str(tmp_path / 'vit_ti16.npz'), model, tiny.variables(model, (64, 64)))
+  monkeypatch.chdir(tmp_path)
+  names = {'images': np.zeros((1, 384, 384, 3), np.uint8)}
+  exec(block, names)
+  assert names['logits'].shape == (1, 10) and names['info'].image_size == (384, 384)
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Image-recognition transformers in JAX: train, evaluate, explore.
 
     model = vit_jax.create_model('vit_b16', num_classes=10)
-    model, params, info = vit_jax.load('runs/quickstart')
+    loaded = vit_jax.load('runs/quickstart')
+    logits = loaded.model.apply(loaded.variables, loaded.normalize(images))
+    model, params, info = loaded
     vit_jax.list_models('vit_*')
     vit_jax.list_pretrained('*b16*')
 
