@@ -10,12 +10,18 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from vit_jax import files
+from vit_jax import files, ranges
 from vit_jax.errors import UserError, nearest, unknown
 
 
 # Sections that are passed on as they are: their readers know the fields and name unknown ones.
-OPEN = ('model', 'task', 'optimizer', 'schedule', 'transforms', 'test_transforms')
+PASSED_ON = ('model', 'task', 'optimizer', 'schedule')
+OPEN = (*PASSED_ON, 'transforms', 'test_transforms')
+
+# Numbers of `base` and of `data` that are not simply 0 or more.
+RANGES = {
+    'seed': f'[0, {2 ** 32 - 1}]', 'accumulate|keep|batch_size|resolution|repeats|max_labels': '[1, inf)',
+    'data|fsdp|model': '[-1, inf)', 'ema_decay': '[0, 1)', 'mean': '[0, 1]', 'std': '(0, 1]'}
 
 
 def arguments(arg: str | None, **defaults) -> ConfigDict:
@@ -166,22 +172,30 @@ def expand(node) -> None:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError for a key that nothing reads, and for a section that is missing."""
-  sections = {**base(), 'data': None, 'task': None, 'model': None, 'optimizer': None, 'schedule': None}
-  for key in config:
-    if key not in (*sections, 'name'):
-      raise unknown('config key', key, sections)
-  for key, section in sections.items():
+  known = {**base(), **{section: None for section in ('data', *PASSED_ON)}}
+  for key in known:
     if key not in config:
       raise UserError(f'the config has no {key!r}; begin it with vit_jax.config.base()')
-    if isinstance(section, ConfigDict):
-      check_section(key, config[key], section)
+  check_section('', config, {**known, 'name': ''})
 
 
 def check_section(key: str, section: Mapping, known: Mapping) -> None:
-  """Raises UserError for a key of a section, such as 'data', that is not among the known ones."""
+  """Raises UserError for a key of a section that is not known, or a value that it cannot have.
+
+  Args:
+    key: of the section, such as 'data'; '' for the config itself.
+    section: of the config.
+    known: its keys with their defaults, which tell the types; None: anything may stand there.
+  """
+  before = f'{key}.' if key else ''
   for name in section:
     if name not in known:
-      raise unknown('config key', f'{key}.{name}', [f'{key}.{n}' for n in known])
+      raise unknown('config key', before + name, [before + n for n in known])
+  ranges.check(before, {name: section[name] for name in section if known[name] is not None},
+               {name: ranges.like(value) for name, value in known.items()}, RANGES)
+  for name, inner in known.items():
+    if hasattr(inner, 'items') and name in section and set(inner) != {'name'}:  # not a crop's options
+      check_section(before + name, section[name], inner)
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:

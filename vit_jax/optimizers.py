@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vit_jax import layer_decay as layers, trees
+from vit_jax import layer_decay as layers, ranges, trees
 from vit_jax.errors import UserError, unknown
 
 # Which parameters decay, by published rule: (pattern, whether vectors may).
@@ -18,6 +18,9 @@ DECAYED = dict(
     timm=(r'(?!(.*/)?(bias|cls|dist|pos_embedding)$).*', False),
     deit=(r'(?!(.*/)?(bias|cls|pos_embedding)$).*', False),  # timm 0.3.2 did not know dist_token
     all=(r'.*', True))
+
+
+RANGES = {'momentum|b1|b2|b2_cap': '[0, 1)', 'layer_decay': '(0, 1]'}
 
 
 def _dtype(name: str) -> jnp.dtype:
@@ -185,6 +188,9 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
       known = [*own, *make.__kwdefaults__]
       raise UserError(f'{unknown(f"option of optimizer {name!r}:", option, known)} '
                       f'(optimizer.{option}=default takes it out)')
+  given = dict(options, weight_decay=weight_decay, decay=decay, decay_factors=decay_factors,
+               clip_norm=clip_norm, layer_decay=layer_decay, freeze=freeze, rate_factors=rate_factors)
+  ranges.check('optimizer.', given, ranges.annotations(make) | ranges.annotations(kind.direction), RANGES)
   weight_decay = kind.weight_decay if weight_decay is None else weight_decay
   chain = [optax.clip_by_global_norm(clip_norm)] * bool(clip_norm) + [kind.direction(**options)]
   if weight_decay:

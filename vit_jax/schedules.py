@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
@@ -55,6 +56,8 @@ def staircase(step, left, boundaries: Sequence[int] = (), factors: Sequence[floa
   if len(boundaries) != len(factors):
     raise UserError(f'schedule.boundaries {tuple(boundaries)} and schedule.factors {tuple(factors)} '
                     'must be as many: a factor for each boundary')
+  if list(boundaries) != sorted(boundaries):
+    raise UserError(f'schedule.boundaries {tuple(boundaries)} must rise')
   index = jnp.searchsorted(jnp.asarray(boundaries, jnp.float32), step, side='right')
   return jnp.take(jnp.asarray((1., *factors), jnp.float32), index)
 
@@ -136,6 +139,9 @@ def make(name: str, *, peak: float, total_steps: int, steps_per_epoch: float | N
     if option not in allowed:
       raise UserError(f'{unknown(f"option of schedule {name!r}:", option, ["peak", *allowed])} '
                       f'(schedule.{option}=default takes it out)')
+  kinds = ranges.annotations(make) | ranges.annotations(timetable) | ranges.annotations(decay)
+  kinds |= {name: float for name in EPOCHS} | {'boundary_epochs': Sequence[float]}
+  ranges.check('schedule.', dict(options, peak=peak), kinds, {'timescale': '(0, inf)'})
   options = _in_steps(options, steps_per_epoch)
   shape = {key: options.pop(key) for key in own if key in options}
   jax.eval_shape(lambda: decay(0., 1., **shape))  # what does not fit is found before the first step
@@ -166,6 +172,9 @@ def timetable(decay: Callable, form: Form, peak: float, total_steps: int, *, war
   if warmup_steps >= total:
     raise UserError(f'schedule.warmup_steps {warmup_steps} is not below the {total} steps of '
                     f'the run; set schedule.warmup_steps={max(total // 10, 0)} or train longer')
+  for name, steps in (('cooldown', cooldown_steps), ('lag', lag_steps)):
+    if steps >= total:
+      raise UserError(f'schedule.{name}_steps {steps} is not below the {total} steps of the run')
   origin = warmup_steps if form.rebased else 0
   ramp = max(warmup_steps - form.inclusive, 1)
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from detr_jax.ops.masks import nearest
+from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
 
 
@@ -237,6 +238,8 @@ def make(specs: Sequence[Mapping]) -> tuple[Transform, ...]:
     for option in options:
       if option not in known:
         raise unknown(f'option of transform {name!r}:', option, known)
+    ranges.check(f'transform {name}: ', options, ranges.annotations(TRANSFORMS[name]),
+                 {'horizontal|vertical|probability|flip': '[0, 1]'})
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     out.append(TRANSFORMS[name](**options))
   return tuple(out)

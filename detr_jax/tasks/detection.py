@@ -18,7 +18,7 @@ from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
 from detr_jax.ops import masks, postprocess
 from detr_jax.ops.losses import SetCriterion
-from vit_jax import sharding
+from vit_jax import ranges, sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.task import Aux, model_fields
 
@@ -55,14 +55,17 @@ class Detection:
   def from_config(cls, config, info: DetectionInfo) -> 'Detection':
     """Builds the task of a config; UserError for an unknown option, model or class count."""
     model = models.create_model(**model_fields(config, info))
-    options = {k: v for k, v in config.task.items() if k not in ('name', 'max_detections')}
-    known = {field.name for field in dataclasses.fields(SetCriterion)} - {'classification'}
+    options = {k: v for k, v in config.task.items() if k != 'name'}
+    known = {**ranges.annotations(SetCriterion), 'max_detections': int}
+    del known['classification']
     for option in options:
       if option not in known:
-        raise unknown('option of the task:', option, [*known, 'max_detections'])
+        raise unknown('option of the task:', option, known)
+    ranges.check('task.', options, known, dict(max_detections='[1, inf)'))
+    detections = options.pop('max_detections', 100)
     criterion = SetCriterion(CLASSIFICATION[model.classifier], **options)
     truth = functools.cache(functools.partial(sources.ground_truth, config.data))
-    return cls(model, info, criterion, truth, config.task.get('max_detections', 100))
+    return cls(model, info, criterion, truth, detections)
 
   @classmethod
   def planned_info(cls, data, size, num_train: int) -> DetectionInfo:

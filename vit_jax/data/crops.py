@@ -12,8 +12,9 @@ import math
 import numpy as np
 from PIL import Image
 
+from vit_jax import ranges
 from vit_jax.data import images
-from vit_jax.errors import UserError, unknown
+from vit_jax.errors import unknown
 
 Crop = Callable[[Image.Image, np.random.Generator | None], np.ndarray]
 
@@ -74,6 +75,7 @@ def _largest(image_size, size):
 
 
 CROPS = dict(squash=squash, center=center, random=random, inception=inception)
+RANGES = {'ratio|min_area': '(0, 1]', 'max_aspect': '[1, inf)'}
 RANDOM = ('random', 'inception')
 
 
@@ -89,7 +91,7 @@ def make(spec: Mapping, size: tuple[int, int], interpolation: str = 'bilinear') 
     crop(image, rng) -> uint8 `[height, width, channels]`.
 
   Raises:
-    UserError: for an unknown name or option.
+    UserError: for an unknown name or option, or a share that is none.
   """
   options = dict(spec)
   name = options.pop('name', '')
@@ -101,8 +103,7 @@ def make(spec: Mapping, size: tuple[int, int], interpolation: str = 'bilinear') 
   for option in options:
     if option not in allowed:
       raise unknown(f'option of crop {name!r}:', option, allowed)
-  if not 0. < options.get('ratio', 1.) <= 1. or not 0. < options.get('min_area', 1.) <= 1.:
-    raise UserError(f'crop {name!r}: shares must lie in (0, 1], got {options}')
+  ranges.check(f'crop {name!r}: ', options, ranges.annotations(CROPS[name]), RANGES)
   cut = functools.partial(CROPS[name], **options)
   height, width = size
   resample = images.RESAMPLE[interpolation]

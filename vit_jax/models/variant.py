@@ -9,10 +9,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
+from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
 
 # Of ImageNet's training images; torchvision, timm and the DeiT family use them.
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
+
+
+# Numbers of a module that are not simply 0 or more.
+RANGES = {
+    'num_classes|patch_size|width|num_heads|mlp_dim|tokens_mlp_dim|channels_mlp_dim|stem_width|'
+    'representation_size|num_queries|max_positions': '[1, inf)',
+    'depth|depths|stem_depths|decoder_layers': '[1, 1000]', 'encoder_layers': '[0, 1000]',
+    'dropout_rate|attention_dropout_rate|drop_path_rate': '[0, 1)', 'head_bias': '(-inf, inf)',
+    'layer_norm_eps|temperature': '(0, inf)', 'label_noise': '[0, 1]'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +81,14 @@ def create(models: Mapping[str, Variant], name: str, overrides: Mapping[str, Any
     UserError: for an unknown name or field.
   """
   found, overrides = find(models, name), dict(overrides)
-  fields = {f.name for f in dataclasses.fields(found.module)} - {'name', 'parent'}
+  fields = {k: v for k, v in ranges.annotations(found.module).items() if k not in ('name', 'parent')}
   for field, value in overrides.items():
     if field not in fields:
       raise unknown(f'field of model {name!r}:', field, fields)
     overrides[field] = _hashable(value)
   if isinstance(overrides.get('dtype'), str):
     overrides['dtype'] = _dtype(overrides['dtype'])
+  ranges.check(f'model {name!r}: ', overrides, fields, RANGES)
   return found.module(**{**found.arguments, **overrides})
 
 

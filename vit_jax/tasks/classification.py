@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax import losses, metrics, models, sharding
+from vit_jax import losses, metrics, models, ranges, sharding
 from vit_jax import weights as weights_lib
 from vit_jax.data import augment, pipeline
 from vit_jax.data.info import Info
@@ -68,6 +68,8 @@ class Classification:
     for option in options:
       if option not in cls.OPTIONS:
         raise unknown('option of the task:', option, cls.OPTIONS)
+    kinds = ranges.annotations(cls)
+    ranges.check('task.', options, {k: kinds[field] for k, field in cls.OPTIONS.items()}, {})
     task = cls(model, info, ops, **{cls.OPTIONS[k]: v for k, v in options.items()})
     losses.check(task.loss_name, task.label_smoothing, task.target_threshold, info.num_classes,
                  info.multi_label)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vit_jax import losses, metrics, sharding, weights
+from vit_jax import losses, metrics, ranges, sharding, weights
 from vit_jax.data import augment
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k
@@ -57,6 +57,8 @@ class Teacher:
     if not init_from:
       raise UserError("a student needs a teacher: set task.teacher.init_from to a run's workdir, a file "
                       'of weights, or a name of vit_jax.list_pretrained()')
+    ranges.check('task.teacher.', dict(image_size=image_size, name=name, init_from=init_from), dict(
+        image_size=int | tuple[int, int] | None, name=str, init_from=str), dict(image_size='[1, inf)'))
     self._names = (name, init_from) if name else (init_from,)
     self._path, self._size, self._fields = init_from, image_size, fields
     if isinstance(image_size, list):  # from JSON
