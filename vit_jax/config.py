@@ -20,8 +20,9 @@ OPEN = (*PASSED_ON, 'transforms', 'test_transforms')
 
 # Numbers of `base` and of `data` that are not simply 0 or more.
 RANGES = {
-    'seed': f'[0, {2 ** 32 - 1}]', 'accumulate|keep|batch_size|resolution|repeats|max_labels': '[1, inf)',
-    'data|fsdp|model': '[-1, inf)', 'ema_decay': '[0, 1)', 'mean': '[0, 1]', 'std': '(0, 1]'}
+    'seed': f'[0, {2 ** 32 - 1}]', 'ema_decay': '[0, 1)', 'mesh.data|mesh.fsdp|mesh.model': '[-1, inf)',
+    'accumulate|checkpoint.keep|data.batch_size|data.resolution|data.repeats|data.max_labels': '[1, inf)',
+    'data.mean': '[0, 1]', 'data.std': '(0, 1]'}
 
 
 def arguments(arg: str | None, **defaults) -> ConfigDict:
@@ -177,6 +178,7 @@ def check(config: ConfigDict) -> None:
     if key not in config:
       raise UserError(f'the config has no {key!r}; begin it with vit_jax.config.base()')
   check_section('', config, {**known, 'name': ''})
+  ranges.check('', {'data.batch_size': config.data.get('batch_size')}, {'data.batch_size': int}, RANGES)
 
 
 def check_section(key: str, section: Mapping, known: Mapping) -> None:
@@ -191,8 +193,8 @@ def check_section(key: str, section: Mapping, known: Mapping) -> None:
   for name in section:
     if name not in known:
       raise unknown('config key', before + name, [before + n for n in known])
-  ranges.check(before, {name: section[name] for name in section if known[name] is not None},
-               {name: ranges.like(value) for name, value in known.items()}, RANGES)
+  ranges.check('', {before + name: section[name] for name in section if known[name] is not None},
+               {before + name: ranges.like(value) for name, value in known.items()}, RANGES)
   for name, inner in known.items():
     if hasattr(inner, 'items') and name in section and set(inner) != {'name'}:  # not a crop's options
       check_section(before + name, section[name], inner)
@@ -327,4 +329,6 @@ def total_steps(config: ConfigDict, num_train: int) -> int:
                     f'total_steps={config.total_steps}, total_epochs={config.total_epochs}')
   if config.total_steps:
     return config.total_steps
-  return max(round(config.total_epochs * num_train / config.data.batch_size), 1)
+  steps = max(round(config.total_epochs * num_train / config.data.batch_size), 1)
+  ranges.check('', {'the number of steps': steps}, {'the number of steps': int}, {})
+  return steps

@@ -10,7 +10,8 @@ from typing import Any
 
 from vit_jax.errors import UserError
 
-LARGEST = 2 ** 31 - 1  # whole number where an interval is open: what indexes an array
+LARGEST = 2 ** 31 - 1  # whole number where an interval is open: int32's
+FLOAT = 3.4e38  # float32's
 Ranges = Mapping[str, str]  # {name of an option, or several with '|' between them: interval}
 
 
@@ -27,7 +28,7 @@ class Interval:
 
   def __contains__(self, value: float) -> bool:
     low, high = self.limits
-    if isinstance(value, int) and high == math.inf and value > LARGEST:
+    if high == math.inf and value > (LARGEST if isinstance(value, int) else FLOAT):
       return False
     above = value >= low if self.text[0] == '[' else value > low
     below = value <= high if self.text[-1] == ']' else value < high
@@ -56,9 +57,10 @@ def check(where: str, values: Mapping[str, Any], kinds: Mapping[str, Any], range
     interval, numbers = listed.get(name, Interval('[0, inf)')), list(_numbers(value))
     typed = any(_is(value, kind) for kind in kinds_of_it)
     if not typed or any(number not in interval for number in numbers):
-      large = typed and max(numbers) > LARGEST and math.isinf(interval.limits[1])
-      limits = f'at most {LARGEST}' if large else interval
       words = ' or '.join(dict.fromkeys(_words(kind) for kind in kinds_of_it))
+      limits = str(interval)
+      if typed and max(numbers) > LARGEST and interval.limits[1] == math.inf:
+        limits = f'at most {LARGEST}' if isinstance(max(numbers), int) else 'finite'
       raise UserError(f'{where}{name}={value!r} must be {words}' + f', {limits}' * ('number' in words))
 
 
@@ -112,8 +114,8 @@ def _numbers(value):
 def _words(kind) -> str:
   origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
   if origin in (tuple, Sequence):
-    many = _words(inner[0]).removeprefix('a ') + 's' if inner and inner[0] in (int, float) else 'values'
-    count = f'{len(inner)} ' if inner and origin is tuple and inner[-1] is not ... else 'a list of '
-    return count + many
+    items = {int: 'whole numbers', float: 'numbers'}.get(inner[0], _words(inner[0])) if inner else 'values'
+    fixed = origin is tuple and inner and inner[-1] is not ...
+    return f'{len(inner)} {items}' if fixed else f'a list of {items}'
   return {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text',
           types.NoneType: 'None', Mapping: 'a group of options'}.get(origin, 'something else')

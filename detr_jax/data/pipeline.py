@@ -29,7 +29,7 @@ from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
 from detr_jax.data.sources.base import say
 from detr_jax.data.transforms import Sample
 from detr_jax.ops import boxes, masks
-from vit_jax import config as config_lib, sharding
+from vit_jax import config as config_lib, ranges, sharding
 from vit_jax.data import images
 from vit_jax.data.order import Mixture, Shuffled
 from vit_jax.data.pipeline import Data, ahead, check_splits, draw_rng, eval_rows
@@ -152,11 +152,11 @@ class Test:
 
 def check_canvases(canvases, key: str) -> tuple[Canvas, ...]:
   """Returns the canvases as tuples; UserError for none, or one that is no pair of sizes."""
-  out = tuple(tuple(canvas) for canvas in canvases)
-  if not out or any(len(canvas) != 2 or min(canvas) < 1 for canvas in out):
-    raise UserError(f'data.{key}={out} must be pairs of height and width, such as ((800, 1344), '
-                    '(1344, 800))')
-  return out
+  ranges.check('data.', {key: canvases}, {key: Sequence[tuple[int, int]]}, {key: '[1, 65535]'})
+  if not canvases:
+    raise UserError(f'data.{key}={tuple(canvases)} must be pairs of height and width, such as '
+                    '((800, 1344), (1344, 800))')
+  return tuple(tuple(canvas) for canvas in canvases)
 
 
 def check_objects(config, split: DetectionSplit) -> None:
@@ -170,8 +170,6 @@ def check_objects(config, split: DetectionSplit) -> None:
 
 def box_limit(config, split: DetectionSplit) -> int:
   """Returns the boxes of a row; tells how many images have more."""
-  if config.max_boxes < 0:
-    raise UserError(f'data.max_boxes={config.max_boxes} must be positive, or 0: as many as there are')
   limit = config.max_boxes or max(-(-int(split.counts.max(initial=0)) // 8) * 8, 8)
   over = split.counts[split.counts > limit]
   if len(over):

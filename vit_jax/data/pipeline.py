@@ -140,8 +140,6 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   evaluated = {'validation': source.split(config.validation)} if config.validation else {}
   evaluated['test'] = test
   check_splits(config, splits, evaluated)
-  if config.repeats < 1:
-    raise UserError(f'data.repeats={config.repeats} must be at least 1')
   size = tuple(config.resolution)
   info = Info(source.name, source.classes, source.channels, size, sum(map(len, splits)), len(test),
               tuple(config.mean), tuple(config.std), dict(config.eval_crop), config.interpolation,

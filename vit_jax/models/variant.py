@@ -89,6 +89,8 @@ def create(models: Mapping[str, Variant], name: str, overrides: Mapping[str, Any
   if isinstance(overrides.get('dtype'), str):
     overrides['dtype'] = _dtype(overrides['dtype'])
   ranges.check(f'model {name!r}: ', overrides, fields, RANGES)
+  if overrides.get('depths') == ():
+    raise UserError(f'model {name!r}: depths=() must have a number for each stage, at least one')
   return found.module(**{**found.arguments, **overrides})
 
 

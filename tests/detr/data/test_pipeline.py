@@ -221,7 +221,7 @@ def test_masks_lie_as_the_boxes(tmp_path):
     (dict(outside='cut'), "unknown data.outside 'cut'"),
     (dict(exif='no'), "unknown data.exif 'no'"),
     (dict(segments='all'), "unknown data.segments 'all'"),
-    (dict(max_boxes=-1), 'data.max_boxes=-1 must be positive'),
+    (dict(max_boxes=-1), 'data.max_boxes=-1 must be a whole number, at least 0'),
     (dict(batch_size=6, mesh=(8, 1, 1)), 'not divisible by the 8 shards'),
     (dict(canvas=((1, 2),)), "unknown config key 'data.canvas'; did you mean 'data.canvases'")])
 def test_what_cannot_be_used_is_told_before_any_work(folder, options, said):

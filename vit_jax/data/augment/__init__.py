@@ -55,13 +55,13 @@ def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[M
   """
   facts = dict(mean=tuple(mean), std=tuple(std))
   for i, op in enumerate(ops):
-    settings = {k: v for k, v in op.items() if k != 'name'}
+    operation = BATCH_OPS.get(op['name']) or IMAGE_OPS[op['name']]
+    settings = options.typed(operation, {k: v for k, v in op.items() if k != 'name'})
     stage = jax.random.fold_in(key, i)
     if op['name'] in BATCH_OPS:
       images = jax.lax.optimization_barrier(images)  # or each partner would be computed twice
-      images, targets = BATCH_OPS[op['name']](images, targets, stage, **settings)
+      images, targets = operation(images, targets, stage, **settings)
     else:
-      operation = IMAGE_OPS[op['name']]
       settings |= {k: v for k, v in facts.items() if k in inspect.signature(operation).parameters}
       keys = jax.vmap(jax.random.fold_in, (None, 0))(stage, jnp.arange(images.shape[0]))
       images = jax.vmap(lambda x, k: operation(x, k, **settings))(images, keys)  # noqa: B023

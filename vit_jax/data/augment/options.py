@@ -78,6 +78,13 @@ def limits(operation: Callable) -> dict[str, object]:
           if name not in GIVEN}
 
 
+def typed(operation: Callable, options: Mapping) -> dict:
+  """Returns the options of an operation with floats for whole numbers where any number may stand."""
+  known = limits(operation)
+  return {k: float(v) if type(v) is int and isinstance(known[k], Number) and not known[k].whole else v
+          for k, v in options.items()}
+
+
 def check(name: str, operation: Callable, options: Mapping) -> None:
   """Raises UserError for an unknown option of an operation, or a value that it cannot have.
 
