@@ -134,9 +134,9 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   path, arg = _split(spec)
   if not os.path.isfile(path):
     folder = os.path.dirname(path) or '.'
-    files = [os.path.join(folder, f) if os.path.dirname(path) else f for f in
+    known = [os.path.join(folder, f) if os.path.dirname(path) else f for f in
              (os.listdir(folder) if os.path.isdir(folder) else ()) if f.endswith(('.py', '.json'))]
-    raise UserError(f'no config file {path!r}; {nearest(path, files)}')
+    raise UserError(f'no config file {path!r}; {nearest(path, known)}')
   if path.endswith('.json'):
     config = ConfigDict(files.read_json(path, 'give the --config of the run, after removing that file'))
   else:
