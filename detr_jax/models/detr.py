@@ -14,6 +14,7 @@ Intermediates, read with `mutable=['intermediates']`, all softmaxed weights:
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -33,8 +34,8 @@ from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, 
                                          torch_bias)
 from vit_jax import models, sharding
 from vit_jax.errors import UserError, unknown
-from vit_jax.layers.convolution import Conv
-from vit_jax.layers.norms import BatchNorm, GroupNorm
+from vit_jax.layers import padding
+from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 CLASSIFIERS = ('softmax', 'sigmoid')
@@ -80,9 +81,8 @@ class DETR(nn.Module):
     denoising: groups of denoising queries in training, see `detr_jax.models.denoising`; needs anchors.
     box_noise, label_noise: of the denoising queries.
     masks: predict a mask per query (section 4.3); the backbone must give four maps.
-    mask_padding: keep what lies outside an image zero in backbone and mask head, so that a padded image
-      gives what it gives alone. That is exact where the strides divide the canvas and the norms are
-      batch norms in use (GroupNorm's statistics, and batch norm's in training, still see zeros). The
+    mask_padding: tell backbone and mask head which pixels are image, so that a padded image gives what it
+      gives alone, whatever the norm and the canvas; a backbone that cannot do so is refused. The
       authors' code does not (False), and its features change with the padding.
     remat: 'full': the backward pass computes the transformer's layers again.
     dtype: of the computation; softmax, positions, heads and boxes are float32.
@@ -192,13 +192,18 @@ class DETR(nn.Module):
     Raises:
       UserError: for fields that do not fit together, or a map larger than learned positions.
     """
+    canvas = image.shape[1:3]
+    pixels = None if size is None else positions.valid(size, canvas, canvas)
+    features = self._features(image, pixels if self.mask_padding else None, train)
     # Which entries of a map of some (height, width) belong to the image, and who needs to know.
-    inside = None if size is None else functools.partial(positions.valid, size, canvas=image.shape[1:3])
-    kept = inside if self.mask_padding else None
-    maps = self._maps(image, kept, train)
+    inside = None if size is None else functools.partial(positions.valid, size, canvas=canvas)
+    if inside and self.mask_padding:
+      inside = {x.shape[1:3]: padding.strided(pixels, stride)
+                for x, stride in zip(features.maps, features.strides, strict=True)}.__getitem__
+    kept, maps = inside if self.mask_padding else None, features.maps
     source = self.input_proj(maps[-1])
     batch, *grid, _ = source.shape
-    valid = inside and inside(grid)
+    valid = inside and inside(tuple(grid))
     mask = None if valid is None else valid.reshape(batch, 1, 1, -1)
     tokens = source.reshape(batch, -1, self.width)
     tokens, placed = self._place(tokens, self.encoder_positions, grid, valid)
@@ -216,23 +221,15 @@ class DETR(nn.Module):
     fields = {'dtype': self.dtype, **self.backbone_fields}
     return models.create_model(self.backbone, **fields, num_classes=None)
 
-  def _maps(self, image, inside, train) -> tuple[jax.Array, ...]:
-    """Returns the backbone's maps, of which nothing inside the image depends on what is outside."""
-    if inside is None:
-      return self.features(image, train).maps
-
-    def keep(x):
-      return jnp.where(inside(x.shape[1:3])[..., None], x, 0.)
-
-    def zero_padding(call, args, kwargs, context):
-      module = context.module
-      if isinstance(module, Conv) and module.kernel_size > 1:  # pooling carries something over the edge
-        args = keep(args[0]), *args[1:]
-      out = call(*args, **kwargs)
-      return keep(out) if isinstance(module, BatchNorm | GroupNorm) else out
-
-    with nn.intercept_methods(zero_padding):
-      return self.features(image, train).maps
+  def _features(self, image, valid, train) -> Features:
+    """Returns the backbone's features; with `valid`, nothing outside the images has changed them."""
+    if valid is None:
+      return self.features(image, train)
+    if 'valid' not in inspect.signature(type(self.features).__call__).parameters:
+      raise UserError(f'the backbone {self.backbone!r} does not read which pixels are image (its __call__ has '
+                      'no argument `valid`), so its features change with the padding; choose another one, or '
+                      'set model.mask_padding=false')
+    return self.features(image, train, valid)
 
   def _place(self, tokens, kind, grid, valid):
     """Returns tokens `[batch, h * w, width]` and the positions for every attention, or None."""

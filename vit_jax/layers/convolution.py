@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.errors import unknown
-from vit_jax.layers import winograd
+from vit_jax.layers import padding, winograd
 
 STANDARDIZE = ('none', 'vit', 'bit')
 PADDING = ('same', 'symmetric')
@@ -54,7 +54,8 @@ class Conv(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Convolves; a map that `valid` is given of, see `layers.padding`, is zero outside the images."""
     if self.standardize not in STANDARDIZE:
       raise unknown('form of weight standardisation', self.standardize, STANDARDIZE)
     if self.padding not in PADDING:
@@ -63,17 +64,21 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape)
     if self.standardize != 'none':
       kernel = standardize(kernel, self.standardize)
-    x = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+    x = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype), valid)
     if not self.use_bias:
       return x
     return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
-  def _convolve(self, x, kernel):
+  def _convolve(self, x, kernel, valid):
     if self.kernel_size == 1:  # a matrix product, which XLA's CPU compiler would not make of it
       return x[:, ::self.stride, ::self.stride] @ kernel[0, 0]
     if (self.kernel_size, self.stride, self.dilation) == (3, 1, 1):
       return winograd.convolve(x, kernel)
-    around = (self.dilation * (self.kernel_size // 2),) * 2
+    around = ((self.dilation * (self.kernel_size // 2),) * 2,) * 2
+    if self.padding == 'same' and self.stride > 1:
+      if valid is not None:
+        x = padding.same(x, valid, 2 * around[0][0] + 1, self.stride)
+      around = 'SAME' if valid is None else 'VALID'
     return jax.lax.conv_general_dilated(
-        x, kernel, (self.stride,) * 2, 'SAME' if self.padding == 'same' else (around, around),
+        x, kernel, (self.stride,) * 2, around,
         rhs_dilation=(self.dilation,) * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.errors import UserError
+from vit_jax.layers import padding
 
 GROUPS = 32  # of every published network with GroupNorm (arXiv:1803.08494, section 4)
 
@@ -24,7 +25,8 @@ class GroupNorm(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Normalises inside the images alone, and gives zeros elsewhere; `valid`: see `layers.padding`."""
     channels = x.shape[-1]
     if channels % GROUPS:
       raise UserError(f'{GROUPS} groups do not divide the {channels} channels; choose a width that is a '
@@ -33,13 +35,13 @@ class GroupNorm(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (channels,))
 
     def mean_of_group(x):  # over space first, where whole vectors of channels are added
-      groups = x.mean((1, 2)).reshape(-1, GROUPS, channels // GROUPS).mean(-1)
+      groups = padding.mean(x, valid, (1, 2)).reshape(-1, GROUPS, channels // GROUPS).mean(-1)
       return jnp.repeat(groups, channels // GROUPS, -1)[:, None, None]
 
     wide = x.astype(jnp.float32)
     mean = mean_of_group(wide)
     factor = jax.lax.rsqrt(mean_of_group(jnp.square(wide - mean)) + self.epsilon) * scale
-    return ((wide - mean) * factor + bias).astype(self.dtype)
+    return padding.clear(((wide - mean) * factor + bias).astype(self.dtype), valid)
 
 
 class BatchNorm(nn.Module):
@@ -63,7 +65,8 @@ class BatchNorm(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None) -> jax.Array:
+    """Normalises inside the images alone, and gives zeros elsewhere; `valid`: see `layers.padding`."""
     shape = x.shape[-1:]
     scale = self.param('scale', self.scale_init, shape)
     bias = self.param('bias', nn.initializers.zeros, shape)
@@ -73,14 +76,15 @@ class BatchNorm(nn.Module):
       if self.frozen:
         scale, bias = jax.lax.stop_gradient((scale, bias))
       factor = jax.lax.rsqrt(var.value + self.epsilon) * scale
-      return (x * factor + (bias - mean.value * factor)).astype(self.dtype)
-    wide = x.astype(jnp.float32)
-    now = wide.mean((0, 1, 2))
-    spread = jnp.square(wide - now).mean((0, 1, 2))
+      return padding.clear((x * factor + (bias - mean.value * factor)).astype(self.dtype), valid)
+    wide, axes = x.astype(jnp.float32), (0, 1, 2)
+    now = padding.mean(wide, valid, axes)
+    spread = padding.mean(jnp.square(wide - now), valid, axes)
     if self.is_mutable_collection('batch_stats') and not self.is_initializing():
-      count = x.size // x.shape[-1]
-      unbiased = spread * (count / max(count - 1, 1))  # what the running average keeps, as in PyTorch
+      count = padding.count(x, valid, axes)
+      least = max if valid is None else jnp.maximum
+      unbiased = spread * (count / least(count - 1., 1.))  # what the running average keeps, as in PyTorch
       keep = lambda old, new: self.momentum * old + (1. - self.momentum) * new
       mean.value, var.value = keep(mean.value, now), keep(var.value, unbiased)
     factor = jax.lax.rsqrt(spread + self.epsilon) * scale
-    return ((wide - now) * factor + bias).astype(self.dtype)
+    return padding.clear(((wide - now) * factor + bias).astype(self.dtype), valid)

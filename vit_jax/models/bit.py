@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vit_jax import sharding
 from vit_jax.errors import unknown
+from vit_jax.layers import padding
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import GroupNorm
 from vit_jax.models.features import Features
@@ -34,17 +35,17 @@ class PreActivationUnit(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, 4 * width]`."""
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, 4 * width]`; `valid`: see `BiT`."""
     conv = lambda features, size, stride, name: Conv(
         features, size, stride, standardize='bit', dtype=self.dtype, name=name)
-    active = lambda x, i: nn.relu(GroupNorm(1e-5, dtype=self.dtype, name=f'gn{i}')(x))
-    y = active(x, 1)
+    active = lambda x, i, valid: nn.relu(GroupNorm(1e-5, dtype=self.dtype, name=f'gn{i}')(x, valid))
+    y = active(x, 1, valid)
     if self.stride > 1 or x.shape[-1] != 4 * self.width:
       x = conv(4 * self.width, 1, self.stride, 'conv_proj')(y)
     y = conv(self.width, 1, 1, 'conv1')(y)
-    y = conv(self.width, 3, self.stride, 'conv2')(active(y, 2))
-    y = conv(4 * self.width, 1, 1, 'conv3')(active(y, 3))
+    y = conv(self.width, 3, self.stride, 'conv2')(active(y, 2, valid))
+    y = conv(4 * self.width, 1, 1, 'conv3')(active(y, 3, padding.strided(valid, self.stride)))
     return sharding.constrain(jax.lax.optimization_barrier(x + y))
 
 
@@ -56,11 +57,12 @@ class PreActivationStage(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, 4 * width]`."""
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, 4 * width]`; `valid`: see `BiT`."""
     for i in range(self.depth):
-      x = PreActivationUnit(self.width, self.stride if i == 0 else 1, self.dtype,
-                            name=f'unit{i + 1}')(x)
+      stride = self.stride if i == 0 else 1
+      x = PreActivationUnit(self.width, stride, self.dtype, name=f'unit{i + 1}')(x, valid)
+      valid = padding.strided(valid, stride)
     return x
 
 
@@ -85,18 +87,29 @@ class BiT(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
-    """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`."""
+  def __call__(self, image: jax.Array, train: bool = False, valid: jax.Array | None = None
+               ) -> jax.Array | Features:
+    """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`.
+
+    With `valid`, see `vit_jax.models.features`, to features that do not depend on the padding.
+    """
+    padding.check(self, valid)
     if self.root_padding not in ROOT_PADDING:
       raise unknown('root_padding', self.root_padding, ROOT_PADDING)
+    image = padding.clear(image, valid)
     x = Conv(self.width, 7, 2, standardize='bit', dtype=self.dtype, name='conv_root')(image)
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=ROOT_PADDING[self.root_padding])
-    x, maps = nn.max_pool(x, (3, 3), (2, 2), 'VALID'), []
+    outside = ROOT_PADDING[self.root_padding]
+    x = padding.clear(x, padding.strided(valid, 2), outside)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=outside)
+    valid = padding.strided(valid, 4)
+    x, maps = padding.clear(nn.max_pool(x, (3, 3), (2, 2), 'VALID'), valid), []
     for i, depth in enumerate(self.depths):
-      x = PreActivationStage(depth, self.width * 2 ** i, 1 if i == 0 else 2, self.dtype,
-                             name=f'block{i + 1}')(x)
+      stride = 1 if i == 0 else 2
+      x = PreActivationStage(depth, self.width * 2 ** i, stride, self.dtype, name=f'block{i + 1}')(
+          x, valid)
+      valid = padding.strided(valid, stride)
       maps.append(x)
-    x = nn.relu(GroupNorm(1e-5, dtype=self.dtype, name='norm')(x))
+    x = nn.relu(GroupNorm(1e-5, dtype=self.dtype, name='norm')(x, valid))
     if self.num_classes is None:
       return Features((*maps[:-1], x), None, tuple((4 * 2 ** i,) * 2 for i in range(len(maps))))
     x = x.astype(jnp.float32).mean((1, 2))

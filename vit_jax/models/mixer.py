@@ -74,12 +74,18 @@ class Mixer(nn.Module):
     return (self.patch_size,) * 2 if isinstance(self.patch_size, int) else tuple(self.patch_size)
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
+  def __call__(self, image: jax.Array, train: bool = False, valid: jax.Array | None = None
+               ) -> jax.Array | Features:
     """Maps float `[batch, height, width, channels]` to logits `[batch, num_classes]`.
 
     Raises:
-      UserError: for a size that the patch size does not divide, or parameters of another size.
+      UserError: for a size that the patch size does not divide, parameters of another size, or `valid`,
+        see `vit_jax.models.features`.
     """
+    if valid is not None:
+      raise UserError('a Mixer mixes all patches of the canvas, padding too, so its features change with '
+                      'the padding; choose another backbone, or, where every image fills the canvas, set '
+                      'model.mask_padding=false')
     grid = grid_size(image.shape[1:3], self.patch)
     self._check_tokens(grid)
     x = nn.Conv(self.width, self.patch, strides=self.patch, padding='VALID', dtype=self.dtype,

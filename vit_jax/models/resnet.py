@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
+from vit_jax.layers import padding
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import BatchNorm, GroupNorm
 from vit_jax.models.features import Features
@@ -51,18 +52,21 @@ class Unit(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`."""
+  def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`; `valid`: see `ResNet`."""
     channels = self.width * (4 if self.bottleneck else 1)
     kernels = (1, 3, 1) if self.bottleneck else (3, 3)
-    strided, last, y = int(self.bottleneck), len(kernels) - 1, x
+    strided, last, y, inside = int(self.bottleneck), len(kernels) - 1, x, valid
+    valid = padding.strided(valid, self.stride)
     for i, size in enumerate(kernels):
       conv = convolution(self.norm, channels if i == last else self.width, size, f'conv{i + 1}',
                          self.stride if i == strided else 1,
                          self.dilations[int(i > strided)] if size > 1 else 1, self.dtype)
       # Zeros in the last norm: with group norm a unit starts as the identity, as published.
       zero = i == last and self.norm == 'group'
-      y = normalize(self.norm, f'{i + 1}', train, self.dtype, zero)(conv(y))
+      y = conv(y, inside)
+      inside = valid if i == strided else inside
+      y = normalize(self.norm, f'{i + 1}', train, self.dtype, zero)(y, inside)
       y = y if i == last else nn.relu(y)
     added = channels - x.shape[-1]
     if (self.stride > 1 or added) and not self.projection:
@@ -70,7 +74,7 @@ class Unit(nn.Module):
       x = jnp.pad(x[:, ::self.stride, ::self.stride], sides)
     elif self.stride > 1 or added:
       x = convolution(self.norm, channels, 1, 'conv_proj', self.stride, dtype=self.dtype)(x)
-      x = normalize(self.norm, '_proj', train, self.dtype)(x)
+      x = normalize(self.norm, '_proj', train, self.dtype)(x, valid)
     return sharding.constrain(jax.lax.optimization_barrier(nn.relu(x + y)))
 
 
@@ -86,12 +90,14 @@ class Stage(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`."""
+  def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None) -> jax.Array:
+    """Maps `[batch, h, w, c]` to `[batch, h / stride, w / stride, channels]`; `valid`: see `ResNet`."""
     for i in range(self.depth):
       dilations = self.dilations if i == 0 else self.dilations[1:] * 2
-      x = Unit(self.width, self.stride if i == 0 else 1, dilations, self.bottleneck, self.norm,
-               self.projection, self.dtype, name=f'unit{i + 1}')(x, train)
+      stride = self.stride if i == 0 else 1
+      x = Unit(self.width, stride, dilations, self.bottleneck, self.norm, self.projection, self.dtype,
+               name=f'unit{i + 1}')(x, train, valid)
+      valid = padding.strided(valid, stride)
     return x
 
 
@@ -103,17 +109,17 @@ def convolution(norm, features, size, name, stride=1, dilation=1, dtype=jnp.floa
 
 
 def normalize(norm, name, train, dtype, zero=False):
-  """Returns the norm, a function of `[batch, h, w, c]`."""
+  """Returns the norm, a function of `[batch, h, w, c]` and `valid`."""
   init = nn.initializers.zeros if zero else nn.initializers.ones
   if norm == 'group':
     return GroupNorm(scale_init=init, dtype=dtype, name=f'gn{name}')
   layer = BatchNorm(norm == 'frozen', init, dtype=dtype, name=f'bn{name}')
-  return lambda x: layer(x, train)
+  return lambda x, valid: layer(x, train, valid)
 
 
-def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottleneck: bool = True,
-          norm: str = 'batch', output_stride: int = 32, small_images: bool = False,
-          dtype=jnp.float32) -> list[jax.Array]:
+def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *,
+          valid: jax.Array | None = None, bottleneck: bool = True, norm: str = 'batch',
+          output_stride: int = 32, small_images: bool = False, dtype=jnp.float32) -> list[jax.Array]:
   """Returns the root's output and that of each stage; adds its layers to the module that calls it.
 
   Args:
@@ -121,15 +127,17 @@ def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottl
     depths: units per stage.
     width: of the root and the first stage; doubles with each stage.
     train: whether batch statistics are used and kept.
+    valid: as `ResNet`.
     bottleneck, norm, dtype: as `Unit`.
     output_stride: stages that would exceed it dilate instead of striding.
     small_images: as `ResNet`.
   """
   size, stride = (3, 1) if small_images else (7, 2)
-  x = convolution(norm, width, size, 'conv_root', stride, dtype=dtype)(x)
-  x = nn.relu(normalize(norm, '_root', train, dtype)(x))
+  x = convolution(norm, width, size, 'conv_root', stride, dtype=dtype)(padding.clear(x, valid), valid)
+  valid = padding.strided(valid, stride)
+  x = nn.relu(normalize(norm, '_root', train, dtype)(x, valid))
   if not small_images:
-    x = nn.max_pool(x, (3, 3), (2, 2), 'SAME' if norm == 'group' else ((1, 1), (1, 1)))
+    x, valid = pooled(x, valid, norm)
   maps, total, dilation = [sharding.constrain(x)], 1 if small_images else 4, 1
   for i, depth in enumerate(depths):
     wanted, before = 1 if i == 0 else 2, dilation
@@ -137,8 +145,19 @@ def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *, bottl
     total, dilation = total * stride, dilation * wanted // stride
     stage = Stage(depth, width * 2 ** i, stride, (before, dilation), bottleneck, norm,
                   not small_images, dtype, name=f'block{i + 1}')
-    maps.append(stage(maps[-1], train))
+    maps.append(stage(maps[-1], train, valid))
+    valid = padding.strided(valid, stride)
   return maps
+
+
+def pooled(x, valid, norm):
+  """Returns the root behind its max-pool of stride 2, and `valid` of it; x is 0 or more."""
+  around = ((1, 1), (1, 1))
+  if norm == 'group':
+    x = x if valid is None else padding.same(x, valid, 3, 2)
+    around = 'SAME' if valid is None else 'VALID'
+  valid = padding.strided(valid, 2)
+  return padding.clear(nn.max_pool(x, (3, 3), (2, 2), around), valid), valid
 
 
 class ResNet(nn.Module):
@@ -173,11 +192,16 @@ class ResNet(nn.Module):
       raise UserError(f'output_stride must be 8, 16 or 32, not {self.output_stride}')
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
-    """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`."""
+  def __call__(self, image: jax.Array, train: bool = False, valid: jax.Array | None = None
+               ) -> jax.Array | Features:
+    """Maps float `[batch, height, width, channels]` of any size to logits `[batch, num_classes]`.
+
+    With `valid`, see `vit_jax.models.features`, to features that do not depend on the padding.
+    """
     self.check()
-    maps = trunk(image, self.depths, self.width, train, bottleneck=self.bottleneck, norm=self.norm,
-                 output_stride=self.output_stride, small_images=self.small_images,
+    padding.check(self, valid)
+    maps = trunk(image, self.depths, self.width, train, valid=valid, bottleneck=self.bottleneck,
+                 norm=self.norm, output_stride=self.output_stride, small_images=self.small_images,
                  dtype=self.dtype)[1:]
     if self.num_classes is None:
       first = 1 if self.small_images else 4

@@ -20,6 +20,7 @@ import numpy as np
 
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
+from vit_jax.layers import padding
 from vit_jax.layers.attention import Attention
 from vit_jax.layers.drop_path import DropPath
 from vit_jax.layers.mlp import MlpBlock
@@ -62,13 +63,17 @@ class EncoderBlock(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool):
-    """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack)."""
+  def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool,
+               mask: jax.Array | None = None):
+    """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack).
+
+    `mask`, bool `[batch, 1, 1, tokens]`, tells which tokens are seen; None: all.
+    """
     norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)
     y = norm()(x)
     kernels, biases, _ = INITS[self.init_form]
     y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype, kernels,
-                  name='MultiHeadDotProductAttention_0')(y, y, train)
+                  name='MultiHeadDotProductAttention_0')(y, y, train, mask=mask)
     y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
     x = self._residual(x, DropPath()(self._scaled(y, 'gamma_1'), drop_path_rate, train))
     mlp = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype, kernels, biases)
@@ -107,9 +112,13 @@ class Encoder(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False) -> jax.Array:
+  def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False,
+               valid: jax.Array | None = None) -> jax.Array:
     """Maps patches `[batch, h, w, width]` and extra tokens `[batch, n, width]`, or None, to
-    tokens `[batch, n + h * w, width]`, the extra tokens first."""
+    tokens `[batch, n + h * w, width]`, the extra tokens first.
+
+    No token sees patches outside `valid`, bool `[batch, h, w]`.
+    """
     batch, *grid, width = patches.shape
     x = patches.reshape(batch, -1, width)
     if self.position == 'sincos':
@@ -122,12 +131,16 @@ class Encoder(nn.Module):
     else:
       x = jnp.concatenate([token, learned(x)], axis=1)
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(sharding.constrain(x))
-    x = self._layers(x, train)
+    mask = None
+    if valid is not None:
+      mask = valid.reshape(batch, -1)
+      mask = jnp.pad(mask, ((0, 0), (x.shape[1] - mask.shape[1], 0)), constant_values=True)[:, None, None]
+    x = self._layers(x, train, mask)
     if not self.last_norm:
       return x
     return nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='encoder_norm')(x)
 
-  def _layers(self, x, train):
+  def _layers(self, x, train, mask):
     block = EncoderBlock
     if self.remat != 'none':
       block = nn.remat(block, prevent_cse=not self.scan, static_argnums=(3,),
@@ -142,12 +155,12 @@ class Encoder(nn.Module):
     if not self.scan:
       for i in range(self.depth):
         rate = None if rates is None else rates[i]
-        x, _ = block(**fields, name=f'encoderblock_{i}')(x, rate, train)
+        x, _ = block(**fields, name=f'encoderblock_{i}')(x, rate, train, mask)
       return x
     stack = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
-                    split_rngs={'params': True, 'dropout': True}, in_axes=(0, nn.broadcast),
+                    split_rngs={'params': True, 'dropout': True}, in_axes=(0, nn.broadcast, nn.broadcast),
                     length=self.depth)
-    return stack(**fields, name='encoderblock')(x, rates, train)[0]
+    return stack(**fields, name='encoderblock')(x, rates, train, mask)[0]
 
 
 class AttentionPool(nn.Module):
@@ -308,20 +321,26 @@ class ViT(nn.Module):
       raise UserError(f"norm_pooled=True needs pool='token' or 'mean', not {self.pool!r}")
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array | Features:
+  def __call__(self, image: jax.Array, train: bool = False, valid: jax.Array | None = None
+               ) -> jax.Array | Features:
     """Maps float `[batch, height, width, channels]` to logits `[batch, num_classes]`.
+
+    With `valid`, see `vit_jax.models.features`, to features that do not depend on the padding; a patch
+    belongs to the image if any of its pixels does.
 
     Raises:
       UserError: for a size that gives no grid (see `grid`), or fields that do not fit.
     """
     self.check()
+    padding.check(self, valid)
     grid = self.grid(image.shape[1:3])
-    x = image.astype(self.dtype)
+    x = padding.clear(image.astype(self.dtype), valid)
     if self.stem_depths is not None:
-      x = resnet.trunk(x, self.stem_depths, self.stem_width, train, norm='group', dtype=self.dtype)[-1]
+      x = resnet.trunk(x, self.stem_depths, self.stem_width, train, valid=valid, norm='group',
+                       dtype=self.dtype)[-1]
     x = nn.Conv(self.width, self.kernel, strides=self.kernel, padding='VALID', dtype=self.dtype,
                 name='embedding')(x)
-    x = self._encode(x, train)
+    x = self._encode(x, train, padding.strided(valid, self.patch))
     if self.num_classes is None:
       maps = x[:, self.num_prefix:].reshape(x.shape[0], *grid, self.width)
       tokens = x[:, :self.num_prefix] if self.num_prefix else None
@@ -346,7 +365,7 @@ class ViT(nn.Module):
     own, distilled = self._head('head')(x[:, 0]), self._head('head_dist')(x[:, 1])
     return fuse(own, distilled, 'none' if train else self.fusion)
 
-  def _encode(self, patches, train):
+  def _encode(self, patches, train, valid):
     """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""
     names = ('cls', 'dist') if self.distillation_token else ('cls',) * self.num_prefix
     tokens = [self.param(name, INITS[self.init_form][2], (1, 1, self.width)) for name in names]
@@ -359,7 +378,7 @@ class ViT(nn.Module):
         self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate, self.layer_norm_eps,
         self.gelu, self.qk_norm, self.layer_scale, self.init_form, not self.norm_pooled, self.scan,
         self.remat, self.dtype, name='Transformer')
-    return encoder(patches, token, train)
+    return encoder(patches, token, train, valid)
 
   def _pool(self, x):
     """Maps the encoded tokens `[batch, tokens, width]` to what the head reads."""
