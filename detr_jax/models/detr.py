@@ -16,7 +16,7 @@ Intermediates, read with `mutable=['intermediates']`, all softmaxed weights:
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -81,8 +81,8 @@ class DETR(nn.Module):
     denoising: groups of denoising queries in training, see `detr_jax.models.denoising`; needs anchors.
     box_noise, label_noise: of the denoising queries.
     masks: predict a mask per query (section 4.3); the backbone must give four maps.
-    mask_padding: tell backbone and mask head which pixels are image, so that a padded image gives what it
-      gives alone, whatever the norm and the canvas; a backbone that cannot do so is refused. The
+    mask_padding: tell backbone and mask head which pixels are image, so that a padded image gives what
+      it gives alone, whatever the norm and the canvas; a backbone that cannot do so is refused. The
       authors' code does not (False), and its features change with the padding.
     remat: 'full': the backward pass computes the transformer's layers again.
     dtype: of the computation; softmax, positions, heads and boxes are float32.
@@ -143,6 +143,35 @@ class DETR(nn.Module):
                       f'{self.width} and {self.num_heads}: the norms of the mask head have 8 groups')
     if self.denoising and self.queries != 'anchors':
       raise UserError(f"denoising={self.denoising} needs queries='anchors', not {self.queries!r}")
+
+  @nn.nowrap
+  def check_canvases(self, canvases: Sequence[tuple[int, int]]) -> None:
+    """Raises UserError for canvases (height, width) that the model does not take, or not all of them."""
+    self.check()
+    backbone, first = self._backbone(), None
+    self._check_backbone(backbone)
+    for canvas in canvases:
+      try:
+        features, shapes = _shapes(backbone, tuple(canvas), self.mask_padding)
+      except UserError as error:  # the remedy is not that of a classifier's resolution
+        raise UserError('the canvas {}x{} of data.canvases or data.test_canvases: {}'.format(
+            *canvas, str(error).partition(' (set resolution=')[0])) from None
+      grid = features.maps[-1].shape[1:3]
+      if 'learned_attn' in (self.encoder_positions, self.decoder_positions):
+        positions.check_grid(grid, self.max_positions)
+      first = first or (canvas, shapes)
+      if shapes != first[1]:
+        raise UserError('the backbone {!r} has other parameters for a canvas of {}x{} than of {}x{}; '
+                        'give data.canvases and data.test_canvases one size, or choose a backbone that '
+                        "takes any (a ViT: model.backbone_fields.position='sincos')".format(
+                            self.backbone, *canvas, *first[0]))
+
+  @nn.nowrap
+  def _check_backbone(self, backbone: nn.Module) -> None:
+    if self.mask_padding and 'valid' not in inspect.signature(type(backbone).__call__).parameters:
+      raise UserError(f'the backbone {self.backbone!r} does not read which pixels are image (its '
+                      '__call__ has no argument `valid`), so its features change with the padding; choose '
+                      'another one, or set model.mask_padding=false')
 
   def setup(self):
     self.check()
@@ -225,10 +254,7 @@ class DETR(nn.Module):
     """Returns the backbone's features; with `valid`, nothing outside the images has changed them."""
     if valid is None:
       return self.features(image, train)
-    if 'valid' not in inspect.signature(type(self.features).__call__).parameters:
-      raise UserError(f'the backbone {self.backbone!r} does not read which pixels are image (its __call__ has '
-                      'no argument `valid`), so its features change with the padding; choose another one, or '
-                      'set model.mask_padding=false')
+    self._check_backbone(self.features)
     return self.features(image, train, valid)
 
   def _place(self, tokens, kind, grid, valid):
@@ -276,6 +302,15 @@ class DETR(nn.Module):
     attended = self.bbox_attention(states, memory, mask)
     attended = attended.reshape(*states.shape[:2], *source.shape[1:3], -1)
     return self.mask_head(source, attended, maps[-2:-2 - FPN_LEVELS:-1], kept)
+
+
+@functools.lru_cache(32)
+def _shapes(backbone: nn.Module, canvas: tuple[int, int], padded: bool) -> tuple[Features, str]:
+  """Returns the shapes of a backbone's features on a canvas, and of its variables in words."""
+  image = jax.ShapeDtypeStruct((1, *canvas, 3), jnp.float32)
+  told = dict(valid=jax.ShapeDtypeStruct(image.shape[:3], bool)) if padded else {}
+  features, variables = jax.eval_shape(backbone.init_with_output, jax.random.key(0), image, **told)
+  return features, str(jax.tree.map(lambda x: x.shape, variables))
 
 
 PAPER = 'End-to-end object detection with transformers, arXiv:2005.12872, '

@@ -80,6 +80,13 @@ def sine_of_boxes(boxes: jax.Array, width: int, temperature: float = 10_000.) ->
   return jnp.concatenate([waves(n, width // 2, temperature) for n in (y, x, h, w)], -1)
 
 
+def check_grid(grid: tuple[int, int], entries: int) -> None:
+  """Raises UserError when a map is larger than the tables of learned positions."""
+  if max(grid) > entries:
+    raise UserError(f'the learned positions have {entries} rows and columns, the image gives a map of '
+                    '{}x{}; set max_positions={} or more'.format(*grid, max(grid)))
+
+
 def learned(row_embed: jax.Array, col_embed: jax.Array, grid: tuple[int, int]) -> jax.Array:
   """Returns the learned positions of a map: column in the first half, row in the second.
 
@@ -94,9 +101,7 @@ def learned(row_embed: jax.Array, col_embed: jax.Array, grid: tuple[int, int]) -
     UserError: when the map is larger than the tables.
   """
   height, width = grid
-  if max(grid) > row_embed.shape[0]:
-    raise UserError(f'the learned positions have {row_embed.shape[0]} rows and columns, the image '
-                    f'gives a map of {height}x{width}; set max_positions={max(grid)} or more')
+  check_grid(grid, row_embed.shape[0])
   half = row_embed.shape[1]
   return jnp.concatenate([jnp.broadcast_to(col_embed[:width], (height, width, half)),
                           jnp.broadcast_to(row_embed[:height, None], (height, width, half))], -1)[None]

@@ -55,6 +55,7 @@ class Detection:
   def from_config(cls, config, info: DetectionInfo) -> 'Detection':
     """Builds the task of a config; UserError for an unknown option, model or class count."""
     model = models.create_model(**model_fields(config, info))
+    model.check_canvases(dict.fromkeys((*info.canvases, *info.test_canvases)))
     options = {k: v for k, v in config.task.items() if k != 'name'}
     known = {**ranges.annotations(SetCriterion), 'max_detections': int}
     del known['classification']

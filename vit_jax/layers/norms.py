@@ -83,7 +83,7 @@ class BatchNorm(nn.Module):
     if self.is_mutable_collection('batch_stats') and not self.is_initializing():
       count = padding.count(x, valid, axes)
       least = max if valid is None else jnp.maximum
-      unbiased = spread * (count / least(count - 1., 1.))  # what the running average keeps, as in PyTorch
+      unbiased = spread * (count / least(count - 1., 1.))  # the running average's, as in PyTorch
       keep = lambda old, new: self.momentum * old + (1. - self.momentum) * new
       mean.value, var.value = keep(mean.value, now), keep(var.value, unbiased)
     factor = jax.lax.rsqrt(spread + self.epsilon) * scale

@@ -1,7 +1,7 @@
 """Images at the upper left of a canvas, whose features do not depend on what is around them.
 
-`valid`, bool `[batch, h, w]`, tells which entries of a map belong to the image; None: all do. Layers keep
-the other entries zero, which is what a convolution sees beyond the border of an image that is alone.
+`valid`, bool `[batch, h, w]`, tells which entries of a map belong to the image; None: all do. Layers
+keep the other entries zero: what a convolution sees beyond the border of an image that is alone.
 """
 
 import jax
@@ -13,8 +13,8 @@ from vit_jax.errors import UserError
 def check(model, valid: jax.Array | None) -> None:
   """Raises UserError where a classifier is told of padding: its pooling would count what is around."""
   if valid is not None and model.num_classes is not None:
-    raise UserError(f'{type(model).__name__} reads `valid` as a backbone alone; set num_classes=None, or '
-                    'give the classifier images without padding')
+    raise UserError(f'{type(model).__name__} reads `valid` as a backbone alone; set num_classes=None, '
+                    'or give the classifier images without padding')
 
 
 def clear(x: jax.Array, valid: jax.Array | None, value: float = 0.) -> jax.Array:
@@ -44,8 +44,8 @@ def count(x: jax.Array, valid: jax.Array | None, axes: tuple[int, ...]) -> jax.A
 
 
 def same(x: jax.Array, valid: jax.Array, size: int, stride: int) -> jax.Array:
-  """Returns `[batch, h, w, c]` with zeros around, so that windows without padding see each image as it is
-  seen alone under TensorFlow's 'same' padding.
+  """Returns `[batch, h, w, c]` with zeros around, so that windows without padding see each image as
+  they see it alone under TensorFlow's 'same' padding.
 
   That padding depends on the size: it would give an image of odd height on a canvas of even height
   other windows than the image alone.

@@ -1,8 +1,8 @@
 """What a backbone hands to a head.
 
-A backbone is a module called as `backbone(image, train=False, valid=None)`. `valid`, bool `[batch, height,
-width]`, tells which pixels of a padded canvas are image, its upper left part; None: all. With it, the
-entries of every map that stand for pixels of the image, `valid[:, ::stride, ::stride]`, are the same
+A backbone is a module called as `backbone(image, train=False, valid=None)`. `valid`, bool `[batch,
+height, width]`, tells which pixels of a padded canvas are image, the upper left part; None: all. With
+it, the entries of every map that stand for pixels of the image, `valid[:, ::stride, ::stride]`, are the same
 whatever is around the image. A backbone that cannot do so raises UserError, which names a remedy.
 """
 

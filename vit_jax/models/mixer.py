@@ -83,9 +83,9 @@ class Mixer(nn.Module):
         see `vit_jax.models.features`.
     """
     if valid is not None:
-      raise UserError('a Mixer mixes all patches of the canvas, padding too, so its features change with '
-                      'the padding; choose another backbone, or, where every image fills the canvas, set '
-                      'model.mask_padding=false')
+      raise UserError('a Mixer mixes all patches of the canvas, padding too, so its features change '
+                      'with the padding; choose another backbone, or, where every image fills the '
+                      'canvas, set model.mask_padding=false')
     grid = grid_size(image.shape[1:3], self.patch)
     self._check_tokens(grid)
     x = nn.Conv(self.width, self.patch, strides=self.patch, padding='VALID', dtype=self.dtype,

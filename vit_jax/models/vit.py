@@ -133,8 +133,8 @@ class Encoder(nn.Module):
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(sharding.constrain(x))
     mask = None
     if valid is not None:
-      mask = valid.reshape(batch, -1)
-      mask = jnp.pad(mask, ((0, 0), (x.shape[1] - mask.shape[1], 0)), constant_values=True)[:, None, None]
+      extra = jnp.ones((batch, 0 if token is None else token.shape[1]), bool)
+      mask = jnp.concatenate([extra, valid.reshape(batch, -1)], axis=1)[:, None, None]
     x = self._layers(x, train, mask)
     if not self.last_norm:
       return x
@@ -158,8 +158,8 @@ class Encoder(nn.Module):
         x, _ = block(**fields, name=f'encoderblock_{i}')(x, rate, train, mask)
       return x
     stack = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
-                    split_rngs={'params': True, 'dropout': True}, in_axes=(0, nn.broadcast, nn.broadcast),
-                    length=self.depth)
+                    split_rngs={'params': True, 'dropout': True},
+                    in_axes=(0, nn.broadcast, nn.broadcast), length=self.depth)
     return stack(**fields, name='encoderblock')(x, rates, train, mask)[0]
 
 
@@ -334,6 +334,8 @@ class ViT(nn.Module):
     self.check()
     padding.check(self, valid)
     grid = self.grid(image.shape[1:3])
+    if valid is not None and padding.strided(valid, self.patch).shape[1:] != grid:
+      grid_size(image.shape[1:3], self.patch)  # what a hybrid drops here, another canvas would hold
     x = padding.clear(image.astype(self.dtype), valid)
     if self.stem_depths is not None:
       x = resnet.trunk(x, self.stem_depths, self.stem_width, train, valid=valid, norm='group',

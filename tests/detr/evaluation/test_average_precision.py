@@ -133,7 +133,8 @@ def test_the_area_of_a_detection_is_what_stock_pycocotools_takes(truth):
   inside = np.zeros((2, 1000, 1000), np.uint8)
   inside[0, 10:110, 10:25] = inside[0, 95:110, 10:110] = 1  # a large box, a medium mask
   inside[1, 300:340, 300:340] = 1
-  coded = [{**c, 'counts': c['counts'].decode()} for c in map(coding.encode, map(np.asfortranarray, inside))]
+  coded = [coding.encode(np.asfortranarray(mask)) for mask in inside]
+  coded = [{**c, 'counts': c['counts'].decode()} for c in coded]
   box = lambda c: coding.toBbox(c).tolist()
   truth = dict(images=truth['images'][:1], categories=CATEGORIES, annotations=[
       dict(id=1, image_id=100, category_id=7, iscrowd=0, bbox=box(coded[1]), segmentation=coded[1],

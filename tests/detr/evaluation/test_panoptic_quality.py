@@ -80,7 +80,8 @@ def counts_by_definition(ids, segments, true_ids, true_segments, num_classes):
   for p in segments:
     ours = ids == p['id']
     if p['id'] not in hits and ours.any():
-      crowd = [true_ids == t['id'] for t in true_segments if t.get('iscrowd') and t['label'] == p['label']]
+      crowd = [true_ids == t['id'] for t in true_segments
+               if t.get('iscrowd') and t['label'] == p['label']]
       excused = np.any([void, *crowd], axis=0)
       counts[p['label'], pq.SURPLUS] += (ours & excused).sum() / ours.sum() <= .5
   return counts
@@ -95,14 +96,16 @@ def test_counts_are_those_of_the_definition(largest):
       ids = np.kron(rng.choice(np.append(names, pq.VOID), (6, 8)), np.ones((5, 5))).astype(np.int32)
       ids[rng.random(ids.shape) < .1] = rng.choice(names)
       crowds = rng.permutation(3)  # one crowd of a class, as the data has it
-      return ids, [dict(id=int(n), label=int(crowds[i] if i < 2 else rng.integers(3)), iscrowd=int(i < 2))
-                   for i, n in enumerate(names)]
+      labels = [*crowds[:2], *rng.integers(3, size=5)]
+      return ids, [dict(id=int(n), label=int(label), iscrowd=int(i < 2))
+                   for i, (n, label) in enumerate(zip(names, labels))]
     truth, found = picture(), picture()
     shared = rng.random((6, 8)) < .6
     near = np.where(np.kron(shared, np.ones((5, 5), bool)), truth[0], found[0])
     labels = {s['id']: s['label'] for s in found[1]} | {s['id']: s['label'] for s in truth[1]}
     ours = [dict(id=n, label=label) for n, label in labels.items()]
-    np.testing.assert_allclose(pq.count(near, ours, *truth, 3), counts_by_definition(near, ours, *truth, 3))
+    given = near, ours, *truth, 3
+    np.testing.assert_allclose(pq.count(*given), counts_by_definition(*given))
 
 
 @pytest.mark.parametrize('devices', [1, 8])
@@ -131,10 +134,9 @@ def test_every_image_counts_once(devices):
 
 
 def test_damaged_truth_counts_on_neither_side_and_nothing_is_no_table():
-  truth = {0: halves(0, 1), 1: None}
-  evaluator = pq.PanopticQuality(
-      None, lambda row: halves(0, 1), lambda index: truth[index] and (truth[index][0], [
-          dict(id=s['id'], category_id=s['label']) for s in truth[index][1]]), 'ab', (0, 1), (True, True))
+  ids, _ = halves(0, 1)
+  truth = {0: (ids, [dict(id=1, category_id=0), dict(id=2, category_id=1)]), 1: None}
+  evaluator = pq.PanopticQuality(None, lambda row: halves(0, 1), truth.get, 'ab', (0, 1), (True, True))
   rows = {key: jax.numpy.asarray(value) for key, value in dict(index=[0, 1], mask=[1., 1.]).items()}
   total = evaluator.update(None, rows)
   assert evaluator.finish(total)['pq'] == 1. and set(total) == {0}

@@ -1,4 +1,4 @@
-"""A detector that knows the truth scores 1.0, whatever is damaged, listed twice, or split over devices."""
+"""A detector that knows the truth scores 1.0, with damaged data, on any mesh."""
 
 import json
 import socket

@@ -2,6 +2,7 @@
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,10 @@ from detr_jax import models
 from detr_jax.models.outputs import Outputs
 from tests.detr.models import tiny
 from tests.models import tiny as vit_tiny
-from vit_jax import flops, sharding, trees, weights
+from vit_jax import flops, models as backbones, sharding, trees, weights
 from vit_jax.errors import UserError
+from vit_jax.models.features import Features
+from vit_jax.models.variant import Variant
 
 
 def shapes(model) -> dict[str, tuple[int, ...]]:
@@ -244,3 +247,65 @@ def test_any_backbone_serves():
   assert model.norm == '' and tiny.detr().norm == 'frozen'
   got = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), tiny.images(8))[0])
   assert isinstance(got, Outputs) and got.boxes.shape == (2, 2, 5, 4)
+
+
+SMALL = dict(width=16, depth=1, num_heads=2, mlp_dim=16, position='sincos')
+# Backbone, its fields, the size of the image alone, and canvases of no stride.
+PADDED = {
+    **{norm: ('resnet18', dict(depths=(1, 1, 1), width=32, norm=norm), (45, 61), ((62, 75), (96, 64)))
+       for norm in ('batch', 'frozen', 'group')},
+    'dilated': ('resnet50', dict(depths=(1, 1, 1), width=8, norm='frozen', output_stride=8), (45, 61),
+                ((62, 75), (96, 64))),
+    'bit': ('bit_r50x1', dict(depths=(1, 1, 1), width=32), (45, 61), ((62, 75), (96, 64))),
+    'vit': ('vit_ti16', dict(SMALL, patch_size=4), (32, 48), ((48, 64), (80, 48))),
+    'hybrid': ('r50_b16', dict(SMALL, patch_size=1, stem_depths=(1, 1), stem_width=32), (45, 61),
+               ((62, 75), (96, 64)))}
+
+
+@pytest.mark.parametrize('name', PADDED)
+def test_whatever_an_image_is_padded_to_it_is_given_the_same_boxes(name):
+  backbone, fields, (height, width), canvases = PADDED[name]
+  model = tiny.detr().clone(backbone=backbone, backbone_fields=fields)
+  rng = np.random.default_rng(0)
+  image = jnp.asarray(rng.normal(size=(1, height, width, 3)), jnp.float32)
+  state = tiny.variables(model)
+  want = vit_tiny.apply(model, state, image)
+  for canvas in canvases:
+    batch = np.full((2, *canvas, 3), 3., np.float32)  # whatever stands beside the image
+    batch[:1, :height, :width], batch[1] = image, rng.normal(size=(*canvas, 3))
+    got = vit_tiny.apply(model, state, jnp.asarray(batch), size=jnp.asarray([(height, width), canvas]))
+    for a, b in ((got.logits, want.logits), (got.boxes, want.boxes)):
+      np.testing.assert_allclose(a[:, :1], b, atol=1e-4)
+
+
+def test_a_backbone_that_does_not_know_the_image_is_refused(monkeypatch):
+  class Patches(nn.Module):
+    num_classes: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image, train=False):
+      x = nn.LayerNorm()(nn.Conv(16, (7, 7), 4, dtype=self.dtype)(image))
+      return Features((x,), None, ((4, 4),))
+
+  monkeypatch.setitem(backbones.MODELS, 'patches', Variant(Patches, {}, 1, ''))
+  model = tiny.detr().clone(backbone='patches', backbone_fields={})
+  mixer = tiny.detr().clone(backbone='mixer_s16', backbone_fields={})
+  sizes, image = jnp.asarray(tiny.SIZES) * 4, tiny.images(4)
+  for one, said in ((model, "'patches' does not read which pixels"), (mixer, 'a Mixer mixes')):
+    for call in (lambda: one.check_canvases([(32, 48)]),
+                 lambda: jax.eval_shape(lambda: one.init(jax.random.key(0), image, sizes))):
+      with pytest.raises(UserError, match=f'{said}.*model.mask_padding=false'):
+        call()
+    jax.eval_shape(lambda: one.clone(mask_padding=False).init(jax.random.key(0), image, sizes))
+
+
+@pytest.mark.parametrize('fields, canvases, said', [
+    (dict(backbone='vit_ti16', backbone_fields={}), ((32, 48), (48, 64)), 'other parameters'),
+    (dict(backbone='vit_ti16', backbone_fields={}), ((32, 40),),
+     'canvas 32x40 of data.canvases .* nearest sizes are 32x32 and 32x48$'),
+    (dict(encoder_positions='learned_attn', max_positions=8), ((32, 32), (32, 60)), 'max_positions=15')])
+def test_canvases_that_the_model_does_not_take_are_refused(fields, canvases, said):
+  with pytest.raises(UserError, match=said):
+    tiny.detr().clone(**fields).check_canvases(canvases)
+  tiny.detr().check_canvases(canvases)
