@@ -326,6 +326,8 @@ def find(path: str) -> tuple[str, str]:
     folder = checkpoint_folder(workdir)
     if steps := steps_in(folder):
       return workdir, os.path.join(folder, str(_best(named, folder) if best else _whole(folder, steps)))
+  if files.hub_file(path):
+    raise UserError(f'{named!r} holds weights and no run; give the workdir of a run')
   raise UserError(f'{named!r} is not a checkpoint: it holds no checkpoints/STEP, and no weights '
                   f'named {files.HUB[0]} or {files.HUB[2]}')
 

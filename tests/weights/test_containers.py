@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import os
 import pickle
 import struct
@@ -114,6 +115,17 @@ def test_every_container_gives_the_arrays(whole):
   for name, array in ARRAYS.items():
     assert got[name].dtype == array.dtype, name
     np.testing.assert_array_equal(got[name], array)
+
+
+@pytest.mark.parametrize('start', [b'PK', b'\x1f\x8b', b'\x80\2', b'<h', b'{"', b'BZ'])
+def test_the_length_of_a_header_may_be_any_bytes(start, tmp_path):
+  """A header of 19,280 bytes makes a file that begins as a zip archive does."""
+  header = dict(a=dict(dtype='F32', shape=[2], data_offsets=[0, 8]))
+  text = json.dumps(header).encode().ljust(int.from_bytes(start, 'little'))
+  path = tmp_path / 'w.safetensors'
+  path.write_bytes(len(text).to_bytes(8, 'little') + text + np.float32([1., 2.]).tobytes())
+  assert path.read_bytes().startswith(start)
+  np.testing.assert_array_equal(containers.read(str(path))['a'], [1., 2.])
 
 
 def test_views_of_one_storage(tmp_path, torch):

@@ -245,6 +245,9 @@ def test_mistakes_are_told(save, tmp_path):
       ((str(tmp_path),), 'holds no checkpoints/STEP, and no weights named model.safetensors or pytorch')):
     with pytest.raises(UserError, match=said):
       vit_jax.load(*arguments)
+  for name in ('resnet50', 'mixer_b16'):  # models without attention
+    with pytest.raises(UserError, match='not fit the model .* is model.name the right one|does not know'):
+      vit_jax.load(name, path)
   with pytest.raises(UserError, match='do not fit the model .*misshapen: .*is model.name the right'):
     vit_jax.load('vit_ti16', path, patch_size=4, depth=2)
 

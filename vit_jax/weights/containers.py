@@ -58,14 +58,14 @@ def _finite(array: np.ndarray) -> bool:
 
 def _reader(path: str):
   start = raw.check_start(path)
+  if raw.is_safetensors(start):
+    return safetensors
   if start[:2] == b'PK':
     try:
       names = zipfile.ZipFile(path).namelist()
     except npz.DAMAGED as error:
       raise raw.unreadable(path, 'archive', error) from None
     return torch_file if any(name.endswith('/data.pkl') for name in names) else npz
-  if start[8:9] == b'{':
-    return safetensors
   if start[:1] == b'\x80':
     return torch_file
   raise UserError(f'{path} is no .npz, .safetensors or PyTorch file, by its first bytes')

@@ -25,12 +25,17 @@ _FOREIGN = (
     (rb'\x89HDF\r\n', 'is an HDF5 file, which is not read; save the model as .safetensors'))
 
 
+def is_safetensors(start: bytes) -> bool:
+  """Tells whether a file begins as safetensors do: a length, which may be any eight bytes, then JSON."""
+  return start[8:9] == b'{'
+
+
 def check_start(path: str) -> bytes:
   """Returns the first bytes of a file; UserError where they are those of no weights, says of what."""
   with open(path, 'rb') as file:
     start = file.read(64)
   for begins, what in _FOREIGN:
-    if re.match(begins, start, re.IGNORECASE):
+    if not is_safetensors(start) and re.match(begins, start, re.IGNORECASE):
       raise UserError(f'{path} {what}')
   return start
 

@@ -139,7 +139,8 @@ def to_ours(table: Table, arrays: Mapping[str, np.ndarray], num_heads: int | Non
   Args:
     table: the format.
     arrays: {name in the file: array}.
-    num_heads: of the attention; formats that pack the heads into one axis do not tell.
+    num_heads: of the attention; formats that pack the heads into one axis do not tell. None: of a model
+      without attention, which such a file does not fit.
 
   Raises:
     UserError: lists the names that the table does not know, or one whose axes are others.
@@ -154,7 +155,7 @@ def to_ours(table: Table, arrays: Mapping[str, np.ndarray], num_heads: int | Non
     row, values = found
     ours = _template(row.ours)
     if row.axes:
-      array = _rearrange(name, array, row.axes, {'heads': num_heads, 'n': len(ours.options)})
+      array = _rearrange(name, array, row.axes, {'heads': num_heads or 1, 'n': len(ours.options)})
     if ours.options:
       out |= {ours.fill({**values, 'option': o}): array[i] for i, o in enumerate(ours.options)}
     else:
