@@ -141,9 +141,11 @@ def _judge(path: str) -> str:
   except NotJudged as reason:
     print(f'{name:32s} not judged: {reason}')
     return 'not judged'
-  except (Unknown, UserError, KeyError, TypeError, ValueError, OSError) as error:
-    said = f'meta or inputs lack {error}' if isinstance(error, KeyError) else error
-    print(f'{name:32s} FAILED: {said}')
+  except (Unknown, UserError) as error:
+    print(f'{name:32s} FAILED: {error}')
+    return 'FAILED'
+  except Exception as error:  # a damaged file or a fault of ours: the other files are still judged
+    print(f'{name:32s} FAILED: {type(error).__name__}: {error}')
     return 'FAILED'
   for entry in found:
     print(f'{name:32s} {entry.output:64s} {entry.error:10.2e} {entry.tolerance:10.2e} '

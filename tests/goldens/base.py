@@ -42,6 +42,8 @@ class Fields(Mapping):
     self._values = {key: _wrapped(value, f'{path}.{key}') for key, value in values.items()}
 
   def __getitem__(self, key: str):
+    if key not in self._values:
+      raise KeyError(f'{self._path}.{key} is missing')
     value = self._values[key]
     self._read.add(key)
     return value

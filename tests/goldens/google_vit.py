@@ -41,6 +41,7 @@ def vit_google(golden: Golden) -> dict[str, np.ndarray]:
 def _google(fields: Fields) -> ViT:
   """Returns the model of vision_transformer's arguments; one class where it has no head."""
   transformer, resnet = fields['transformer'], fields.get('resnet')
+  fields.skip('model_name')
   classifier = fields.get('classifier', 'token')
   stem = {} if resnet is None else dict(
       stem_depths=tuple(resnet['num_layers']), stem_width=int(64 * resnet.get('width_factor', 1)))
