@@ -16,11 +16,11 @@ from vit_jax.weights.published import Source
 
 BACKBONE = 'backbone/'
 
-_CLASSES = ('class_embed/', 'denoising_embed')
+CLASSES = ('class_embed/', 'denoising_embed')
 DETECTOR = Rules(
-    classes=_CLASSES, heads=_CLASSES, rows=('query_embed', 'anchors', 'row_embed', 'col_embed'),
+    classes=CLASSES, heads=CLASSES, rows=('query_embed', 'anchors', 'row_embed', 'col_embed'),
     # Masks, learned positions and denoising queries are there or not by the fields of the model.
-    optional=(*_CLASSES, 'bbox_attention/', 'mask_head/', 'row_embed', 'col_embed', 'backbone/head/'),
+    optional=(*CLASSES, 'bbox_attention/', 'mask_head/', 'row_embed', 'col_embed', 'backbone/head/'),
     backbone=BACKBONE)
 
 

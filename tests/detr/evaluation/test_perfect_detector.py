@@ -78,6 +78,12 @@ def test_damaged_and_missing_images_count_on_neither_side(tmp_path, capsys):
   assert '2 of 8 images' in capsys.readouterr().err
 
 
+def test_images_that_are_listed_twice_count_once(tmp_path):
+  write(tmp_path, twice=(1, 2, 5, 8))
+  found = evaluate(tmp_path, sharding.make_mesh(1, devices=jax.devices()[:1]))
+  assert found['examples'] == 8 and found['ap'] == pytest.approx(1.)
+
+
 PROCESS = '''
 import sys
 import jax

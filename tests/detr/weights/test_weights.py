@@ -16,7 +16,7 @@ from detr_jax.weights import detr
 from tests.conftest import ROOT
 from tests.models import tiny
 from vit_jax import models as classifiers
-from vit_jax import sharding
+from vit_jax import checkpoint, sharding
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
 from vit_jax.weights import containers, safetensors
@@ -181,6 +181,43 @@ def test_reset_head_starts_the_classes_anew(tmp_path):
   assert 'with the head' in started(model, path)[2].lines()[0]
 
 
+def test_a_remedy_is_told_where_it_applies(tmp_path):
+  path, model, _ = saved(tmp_path)  # of three classes
+  ids = {'ab': (1, 2), 'xy': (1, 9)}
+  for classes, remedy in (('ab', 'data.id_slots=3 makes the ids'), ('xy', 'fine-tune it on them')):
+    info = DetectionInfo('coco', tuple(classes), 3, SIZE, category_ids=ids[classes])
+    own = model.clone(num_classes=2)
+    _, report = weights.initialize(own, tiny.variables(own, SIZE), info, path)
+    with pytest.raises(UserError, match=f'lacks what detects the 2 classes .*class_embed.*{remedy}'):
+      weights.check_head(path, info, report.lines())
+
+
+def test_other_names_of_as_many_classes_are_told(tmp_path):
+  path, _, _ = saved(tmp_path, num_classes=91)
+  known = pretrained.list_pretrained()['detr_r50.coco'].classes
+  coco = tuple('N/A' if name.startswith('no class') else name for name in known)
+  for classes, said in ((coco, []), (('cell', *coco[1:]), ["0 is 'cell' here and 'no class 0' there"])):
+    _, _, report = started(built(num_classes=91), path, classes)
+    assert [any(text in line for line in report.note) for text in said] == [True] * len(said)
+    assert len(report.note) == len(said) and 'with the head' in report.lines()[0]
+  assert 'does not name its 3 classes' in started(built(), saved(tmp_path)[0])[2].note[0]
+
+
+@pytest.mark.parametrize('run, data, said', [
+    (('N/A', 'a', 'b'), ('a', 'b'), 'set data.id_slots=3'),
+    (('a', 'b'), ('N/A', 'a', 'b'), 'set data.id_slots=0'),
+    (('a', 'b'), ('b', 'a'), 'evaluate it on its own data')])
+def test_classes_of_a_run_that_are_numbered_otherwise(run, data, said, tmp_path, monkeypatch):
+  ids = lambda classes: tuple(range(3)) if len(classes) == 3 else (1, 2)
+  own, info = (DetectionInfo('coco', names, 3, SIZE, category_ids=ids(names)) for names in (run, data))
+  own.save(str(tmp_path))
+  monkeypatch.setattr(checkpoint, 'is_run', lambda path: True)
+  monkeypatch.setattr(checkpoint, 'find', lambda path: (path, ''))
+  with pytest.raises(UserError, match=said):
+    weights.check_classes(str(tmp_path), info)
+  weights.check_classes(str(tmp_path), own)
+
+
 @pytest.mark.parametrize('change, said', [
     (lambda a: a.pop('transformer.encoder.layers.1.norm2.bias'),
      '1 missing: encoder/layer_1/norm2/bias'),
@@ -211,7 +248,7 @@ def test_what_a_file_is_of(tmp_path):
   classifier = str(tmp_path / 'resnet.safetensors')
   model = classifiers.create_model('resnet18', width=8, depths=(1, 1))
   classifier_weights.export(classifier, model, tiny.variables(model, SIZE), 'timm')
-  with pytest.raises(UserError, match='weights of a classifier; give it as init_from'):
+  with pytest.raises(UserError, match='weights of a classifier; .*give it as init_from'):
     detr_jax.load(classifier)
 
 
