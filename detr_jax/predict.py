@@ -162,7 +162,7 @@ def predict(detector, names: Sequence[str], flags) -> tuple[list, dict]:
 
 
 def draw_sheet(pictures, path: str, asked: int, count: int) -> None:
-  """Writes the pictures of the first images of `count` on a sheet; the picture itself where one was asked."""
+  """Writes the pictures of the first of `count` images on a sheet; one by itself where one was asked."""
   from detr_jax.visual import boxes
   from vit_jax.visual.page import save_figure
   save_figure(boxes.sheet(pictures, 3) if asked > 1 else pictures[0], path)

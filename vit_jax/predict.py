@@ -62,8 +62,8 @@ class Printer:
     """Prints records and flushes, so that a reader sees them at once."""
     for record in records:
       if self._json:
-        print(',\n' if self._count else '[\n', textwrap.indent(json.dumps(record, indent=1), ' '), sep='',
-              end='')
+        print(',\n' if self._count else '[\n', textwrap.indent(json.dumps(record, indent=1), ' '),
+              sep='', end='')
       else:
         print(self._text(record))
       self._count += 1

@@ -92,7 +92,8 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
     raise files.cannot_write(error, '' if error.filename else target) from None
 
 
-def _write(folder: Folder, found: Mapping[str, Split], target: str, shards: int, file_format: str) -> dict:
+def _write(folder: Folder, found: Mapping[str, Split], target: str, shards: int,
+           file_format: str) -> dict:
   """Writes all splits and returns what `shards.json` holds."""
   os.makedirs(target, exist_ok=True)
   progress, lengths = Progress(sum(map(len, found.values()))), {}

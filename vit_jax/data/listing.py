@@ -1,8 +1,8 @@
 """Which files of a folder are images: one rule for training, predicting, converting and exploring.
 
 A folder is walked down to its last subfolder, links too. Files are taken by their suffix. What systems
-leave behind (hidden files, `._*` of macOS, `__MACOSX`) is passed over without a word; whatever else is left
-out is counted, so that it can be told.
+leave behind (hidden files, `._*` of macOS, `__MACOSX`) is passed over without a word; whatever else is
+left out is counted, so that it can be told.
 """
 
 import collections
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterable, Mapping
 
 # What Pillow reads of photographs.
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.webp', '.avif', '.avifs', '.tif', '.tiff',
-            '.bmp', '.dib', '.gif', '.jp2', '.j2k', '.j2c', '.jpx', '.jpf', '.jpc', '.ppm', '.pgm', '.pbm',
-            '.pnm', '.tga')
+SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.webp', '.avif', '.avifs', '.tif',
+            '.tiff', '.bmp', '.dib', '.gif', '.jp2', '.j2k', '.j2c', '.jpx', '.jpf', '.jpc', '.ppm',
+            '.pgm', '.pbm', '.pnm', '.tga')
 LITTER = ('__MACOSX', 'Thumbs.db', 'desktop.ini')  # beside all that begins with a dot
 
 

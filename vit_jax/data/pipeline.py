@@ -133,8 +133,8 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   sharding.check_batch(config.batch_size, mesh)
   source = open_source(config)
   if len(source.classes) == 1 and config.max_labels == 1:
-    listing.tell(f'{config.source} has a single class, {source.classes[0]!r}: a classifier has nothing to '
-                 'learn from it; is the folder perhaps a level too high?')
+    listing.tell(f'{config.source} has a single class, {source.classes[0]!r}: a classifier has nothing '
+                 'to learn from it; is the folder perhaps a level too high?')
   splits, weights = training_splits(config, source)
   test = with_real(source.split(config.test), config.real)
   evaluated = {'validation': source.split(config.validation)} if config.validation else {}

@@ -128,7 +128,7 @@ class _Remote:
     self._block = 0, b''
 
   def __getitem__(self, where: slice) -> bytes:
-    """Returns a few bytes, out of a block that is fetched at once: a request costs more than its bytes."""
+    """Returns a few bytes, out of a block that is fetched at once: requests cost more than bytes."""
     begin, block = self._block
     if not begin <= where.start <= where.stop <= begin + len(block):
       begin, block = self._block = where.start, self.read(where.start, BLOCK)

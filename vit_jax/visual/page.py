@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vit_jax import files
 from vit_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,9 +144,17 @@ def save_figure(image: Figure | Image, path: str) -> None:
   """Writes a picture in the format that the path ends with.
 
   Raises:
-    UserError: for an ending that is no picture format, or a folder that cannot be written.
+    UserError: for an ending that is no picture format, or a file that cannot be written; then nothing is
+      left of it.
   """
+  kind = os.path.splitext(path)[1][1:].lower() or 'png'
   try:
-    image.savefig(path, dpi=DPI) if hasattr(image, 'savefig') else image.save(path)
-  except (OSError, ValueError) as error:
+    with files.replacing(path, 'wb') as file:
+      if hasattr(image, 'savefig'):
+        image.savefig(file, dpi=DPI, format=kind)
+      else:
+        image.save(file, dict(jpg='jpeg', tif='tiff').get(kind, kind))
+  except OSError as error:
+    raise files.cannot_write(error, f'the picture {path!r}') from None
+  except (ValueError, KeyError) as error:
     raise UserError(f'cannot write the picture {path!r}: {error}') from None

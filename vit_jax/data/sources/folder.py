@@ -41,9 +41,10 @@ class Folder:
     names = listing.folders_in(folder)
     if not names:
       records = record_files(folder)
-      raise UserError(f'{folder} holds no class folders; expected {os.path.join(folder, "CLASS", "*.jpg")}'
-                      + (f'; it holds record files ({records[0]}): put those of all splits into one folder, '
-                         'named after their splits' if records else ''))
+      raise UserError(f'{folder} holds no class folders; expected '
+                      + os.path.join(folder, 'CLASS', '*.jpg')
+                      + (f'; it holds record files ({records[0]}): put those of all splits into one '
+                         'folder, named after their splits' if records else ''))
     return names
 
   def split(self, name: str) -> Split:

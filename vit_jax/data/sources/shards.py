@@ -122,7 +122,7 @@ class Decoder:
       what = (f'label {wrong[0]} of {where()} is out of range: {self.num_classes} classes, from '
               f'{self.first_label} on')
       if wrong[0] == self.num_classes + self.first_label == self.num_classes:
-        # Left out, as data.on_error=skip would do, all of a class would go, and the others stand shifted.
+        # Skipped, all examples of a class would go, and those of the others stand under wrong names.
         raise FeatureError(f'{what}; if the labels count from 1, set data.features.first_label=1, else '
                            'mend data.classes')
       raise Unreadable(f'{what}; mend data.classes or the shard')
@@ -268,7 +268,7 @@ def file_format(file: str) -> str:
   return 'array_record' if 'array_record' in file.lower() else 'tfrecord'
 
 
-# Names of record files: Kaggle's .tfrec, .record of TensorFlow's detection models, TFDS's without suffix.
+# Names of record files: also Kaggle's .tfrec, .record of TensorFlow's detection models, or no suffix.
 _RECORDS = r'.*\.(tfrecords?|tfrec|tfr|records?|array_records?)(-\d+-of-\d+)?|.*-\d{5}-of-\d{5}'
 
 
@@ -287,8 +287,8 @@ def record_files(root: str) -> list[str]:
   of_kind = lambda form: sorted(n for n in names if listing.visible(n) and re.fullmatch(
       form, n, re.IGNORECASE))
   if packed := of_kind(rf'({_RECORDS})\.(gz|gzip|bz2|xz|zst)'):
-    raise UserError(f'{root} has {len(packed)} compressed record file(s) ({packed[0]}), of which no record '
-                    'can be read by itself; unpack them first, as by gunzip')
+    raise UserError(f'{root} has {len(packed)} compressed record file(s) ({packed[0]}), of which no '
+                    'record can be read by itself; unpack them first, as by gunzip')
   return of_kind(_RECORDS)
 
 
