@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 
 from etils import epath
 import google_crc32c
@@ -115,7 +116,7 @@ class Checkpoints:
     for entry in os.scandir(self._folder):
       if entry.is_dir() and entry.name.startswith(f'{self._saving}.'):
         found = {path: checksum(os.path.join(entry.path, path)) for path in files_below(entry.path)}
-        files.write_json(os.path.join(entry.path, CHECKSUMS), found)
+        files.write_json(os.path.join(entry.path, CHECKSUMS), dict(files=found, own=own_checksum(found)))
 
   def _cannot_write(self, error: Exception) -> UserError:
     self._failed = True
@@ -247,6 +248,29 @@ def checksum(path: str) -> list[int]:
   return [size, crc]
 
 
+def own_checksum(found: Mapping[str, list[int]]) -> int:
+  """Returns the CRC-32C of a table of checksums."""
+  return google_crc32c.value(json.dumps(found, sort_keys=True).encode())
+
+
+def read_checksums(folder: str) -> dict[str, list[int]]:
+  """Returns {file: [bytes, CRC-32C]} of a step; {} where they are not there, or damaged themselves.
+
+  So they are of a run that was killed between two writes; TensorStore still notices most damage.
+  """
+  path = os.path.join(folder, CHECKSUMS)
+  try:
+    saved = files.read_json(path, '')
+    if own_checksum(saved['files']) == saved['own']:
+      return saved['files']
+  except FileNotFoundError:
+    return {}
+  except (UserError, KeyError, TypeError):
+    pass
+  print(f'{path} is damaged; the checkpoint is read without it', file=sys.stderr, flush=True)
+  return {}
+
+
 def damage(folder: str, part: int = 0, parts: int = 1, contents: bool = True) -> str:
   """Returns what proves that a step is damaged, or ''.
 
@@ -260,11 +284,7 @@ def damage(folder: str, part: int = 0, parts: int = 1, contents: bool = True) ->
   """
   if not os.path.isfile(os.path.join(folder, _ITEM, '_METADATA')):
     return f'it holds no {_ITEM}/_METADATA'
-  try:
-    wanted = files.read_json(os.path.join(folder, CHECKSUMS), 'remove it')
-  except FileNotFoundError:  # of a run that was killed between two writes, or older: TensorStore will tell
-    return ''
-  for i, (name, known) in enumerate(sorted(wanted.items())):
+  for i, (name, known) in enumerate(sorted(read_checksums(folder).items())):
     path = os.path.join(folder, name)
     try:
       if os.path.getsize(path) != known[0]:
