@@ -74,8 +74,9 @@ def get_config(arg=None):
       name=a.model, dtype='float32', encoder_layers=a.encoder_layers, decoder_layers=a.decoder_layers,
       encoder_positions=encoder, decoder_positions=decoder, query_positions=queries, ffn=a.ffn,
       # Maps of the longest images have 42 entries a side, those of DC5 84.
-      max_positions=max(50, sizes['canvases'][0][1] // 32) * (2 if '_dc5' in a.model else 1), classifier='sigmoid' if a.focal else 'softmax',
-      queries=a.queries, denoising=a.denoising, masks=masks,
+      max_positions=max(50, sizes['canvases'][0][1] // 32) * (2 if '_dc5' in a.model else 1),
+      classifier='sigmoid' if a.focal else 'softmax', queries=a.queries, denoising=a.denoising,
+      masks=masks,
       backbone_fields=recipes.backbone_fields(a.model))
   c.data = detection_data(
       a.dataset or 'digit_scenes', a.batch_size, panoptic=panoptic, masks=masks, id_slots=a.id_slots,

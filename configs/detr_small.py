@@ -7,8 +7,8 @@ A folder with annotations in COCO's form, see docs/detection.md. DETR as publish
 from a few hundred images; anchors as queries with iterative refinement (DAB-DETR, arXiv:2201.12329) and
 the focal loss do, on a small ResNet with group norm. `resolution` (height x width) is the canvas that
 images are shrunk to fit; portrait images lie on the same canvas turned upright. `stride` is that of the
-map the transformer reads; `steps` and `batch_size` as the data needs. `queries=learned,focal=false` is the
-paper's recipe; `denoising=2` adds denoising queries (DN-DETR, arXiv:2203.01305).
+map the transformer reads; `steps` and `batch_size` as the data needs. `queries=learned,focal=false` is
+the paper's recipe; `denoising=2` adds denoising queries (DN-DETR, arXiv:2203.01305).
 
 Hardware and time: one core of an AMD EPYC, 15 minutes of CPU time for the 2,500 steps.
 Paper: it has no such experiment. Measured on 205 images of blood cells, with `denoising=2` and

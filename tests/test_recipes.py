@@ -219,7 +219,7 @@ def test_options_of_a_transform_that_a_config_leaves_out_are_flags():
       'data.test_transforms[0].max_size': '640', 'data.test_transforms[0].size': '352'})
   made = transforms.make(c.data.transforms)[0]
   assert (made.scales, made.max_size, c.data.test_transforms[0]['max_size']) == ((320, 352), 600, 640)
-  with pytest.raises(UserError, match="unknown option of transform 'detr': 'scale'; did you mean 'scales'"):
+  with pytest.raises(UserError, match="option of transform 'detr': 'scale'; did you mean 'scales'"):
     transforms.make(config.load(os.path.join(CONFIGS, 'detr.py:dataset=coco'),
                                 {'data.transforms[0].scale': '320'}).data.transforms)
 

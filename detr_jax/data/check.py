@@ -79,7 +79,7 @@ def examine(place: coco.Place, fast: bool, outside: str = 'error', exif: str = '
 
 
 def pixel_problems(opened: coco.Opened, i: int, stored: bool) -> Iterator[Problem]:
-  """Yields what is wrong with the pixels of image i and its segments; a missing file is told elsewhere."""
+  """Yields what is wrong with the pixels of image i and its segments; missing files are told before."""
   file, path = opened.file, opened.images[i]
   size, nothing = tuple(int(n) for n in file.sizes[i]), np.zeros(0, np.int32)
   try:

@@ -16,10 +16,10 @@ def detection_data(source: str, batch_size: int, canvases: Sequence[tuple[int, i
   'FILE.json:IMAGES' (of panoptic data 'FILE.json:IMAGES:PNGS:INSTANCES.json', the last for AP).
   validation: split by which choices are made, '' for none. panoptic: whether to read panoptic
   annotations. masks: whether batches hold masks. segments: targets of panoptic training, 'annotated':
-  without crowds, boxes of the annotations; 'published': as in the code of DETR's authors, crowds too, and
-  boxes from the first to the last pixel of the masks.
-  id_slots: 0 numbers the classes without gaps; n takes the category ids themselves for labels, of n
-  (91: the published COCO weights). canvases, test_canvases: (height, width) of the arrays that images
+  without crowds, boxes of the annotations; 'published': as in the code of DETR's authors, crowds too,
+  and boxes from the first to the last pixel of the masks. id_slots: 0 numbers the
+  classes without gaps; n takes the category ids themselves for labels, of n (91: the published COCO
+  weights). canvases, test_canvases: (height, width) of the arrays that images
   lie on; () for the same. max_boxes: box slots per image; 0: the largest number in a training image,
   rounded up to a multiple of 8. transforms, test_transforms: what the host does, see
   `detr_jax.data.transforms`. mean, std: of values in [0, 1]. on_error: 'raise', or 'skip' images that

@@ -1,4 +1,4 @@
-"""Tells what a model cannot find whatever it learns: objects beyond its queries, or beyond those counted."""
+"""Tells what a model cannot find whatever it learns: objects beyond its queries or those counted."""
 
 import numpy as np
 
@@ -35,5 +35,6 @@ def tell(info: DetectionInfo, num_queries: int, denoising: int, max_detections: 
 def _tell_more(kind: str, counts, limit: int, what: str, key: str) -> None:
   over = [(boxes, images) for boxes, images in counts if boxes > limit]
   if over:
-    say(f'{sum(images for _, images in over)} {kind} image(s) have more objects (up to {over[-1][0]}) than '
-        f'{what}; the others cannot be found: set {key} higher')
+    count, most = sum(images for _, images in over), over[-1][0]
+    say(f'{count} {kind} image(s) have more objects (up to {most}) than {what}; the others cannot '
+        f'be found: set {key} higher')

@@ -67,9 +67,11 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   limit = box_limit(config, train)
   info = DetectionInfo(
       source.name, source.categories.names, 3, canvases[0], len(train), len(evaluated['test']),
-      tuple(config.mean), tuple(config.std), category_ids=source.categories.ids, is_thing=source.categories.is_thing or (),
+      tuple(config.mean), tuple(config.std), category_ids=source.categories.ids,
+      is_thing=source.categories.is_thing or (),
       canvases=canvases, test_canvases=test_canvases, max_boxes=limit, masks=config.masks,
-      box_counts=limits.histogram(train.counts), test_box_counts=limits.histogram(evaluated['test'].counts),
+      box_counts=limits.histogram(train.counts),
+      test_box_counts=limits.histogram(evaluated['test'].counts),
       test_transforms=tuple(map(dict, config.test_transforms)), panoptic=train.panoptic is not None)
 
   def batches(split, chain, canvas, size, with_masks, published=False):
@@ -222,10 +224,10 @@ def tell_shrunk(split: DetectionSplit, chain, groups: Sequence[tuple[Canvas, np.
       size = extents[tuple(split.sizes[i].tolist())]
       shrink[i] = min(height / size[0], width / size[1], 1.)
       worst = min(worst, (shrink[i], size))
-  count, (height, width) = int((shrink < TOLD).sum()), worst[1]
+  count, most, (height, width) = int((shrink < TOLD).sum()), 1 / worst[0], worst[1]
   if count:
-    say(f'data.{key}: {count} of {len(split)} {kind} images are shrunk by up to {1 / worst[0]:.2f} to fit '
-        f'their canvas; a canvas of {height}x{width} (height x width) would hold the largest and '
+    say(f'data.{key}: {count} of {len(split)} {kind} images are shrunk by up to {most:.2f} to fit their '
+        f'canvas; a canvas of {height}x{width} (height x width) would hold the largest and '
         'is used where as many images suit it as a batch has')
 
 

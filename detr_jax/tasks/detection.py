@@ -173,7 +173,8 @@ class Detection:
     Raises:
       UserError: for a truth that cannot be used, see `sources.ground_truth`.
     """
-    limits.tell(self.info, self.model.num_queries, self.model.denoising, self.max_detections)
+    if split == 'test':  # once, of all splits
+      limits.tell(self.info, self.model.num_queries, self.model.denoising, self.max_detections)
     truth = functools.partial(self.ground_truth, split)
     masks = self.model.masks and has_masks(truth())
     return [AveragePrecision(self.detect_masks if masks else self.detect, truth,

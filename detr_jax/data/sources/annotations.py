@@ -141,10 +141,11 @@ def _categories(entries: list[dict], path: str) -> Categories:
     raise UserError(f'{path}: it has no category')
   for entry in entries:
     if whole(entry.get('id')) is None or type(entry.get('name')) not in (str, int, float):
-      raise UserError(f'{path}: category {shown(entry)} has no whole number of up to 64 bits as id, or no '
-                      'text as name')
+      raise UserError(f'{path}: category {shown(entry)} has no whole number of up to 64 bits as id, or '
+                      'no text as name')
     if flag(entry.get('isthing')) is None or ('isthing' in entry) != ('isthing' in entries[0]):
-      raise UserError(f'{path}: category {shown(entry)} must have isthing 0 or 1, as all or none have it')
+      raise UserError(f'{path}: category {shown(entry)} must have isthing 0 or 1, as all or none '
+                      'have it')
   ids = [whole(entry['id']) for entry in entries]
   if len(set(ids)) < len(ids):
     twice = next(i for i, count in collections.Counter(ids).items() if count > 1)
@@ -172,8 +173,8 @@ def _images(entries: list[dict]) -> tuple[list, list[dict], list[Problem]]:
   for n, (number, entry) in enumerate(zip(ids, entries)):
     found = list(_image_problems(n, number, entry))
     if not found and number in kept:
-      found = [Problem(f'image {number!r} ({entry["file_name"]}), entry {n} of images, has the same id as '
-                       f'another image ({kept[number]["file_name"]}); only the first of them counts')]
+      found = [Problem(f'image {number!r} ({entry["file_name"]}), entry {n} of images, has the same id '
+                       f'as another image ({kept[number]["file_name"]}); only the first of them counts')]
     if not found:
       kept[number] = entry
     problems += found
@@ -195,8 +196,8 @@ def _image_problems(n: int, number: int | str | None, entry: dict) -> Iterator[P
   sides = [whole(entry.get(side)) for side in ('width', 'height')]
   for side, pixels in zip(('width', 'height'), sides):
     if pixels is None or not 1 <= pixels <= LARGEST_SIDE:
-      yield Problem(f'{name} has the {side} {shown(entry.get(side))}; it must be a number of pixels from 1 '
-                    f'to {LARGEST_SIDE:,}')
+      yield Problem(f'{name} has the {side} {shown(entry.get(side))}; it must be a number of pixels '
+                    f'from 1 to {LARGEST_SIDE:,}')
   if None not in sides and sides[0] * sides[1] > LARGEST_IMAGE and max(sides) <= LARGEST_SIDE:
     yield Problem(f'{name} is said to have {sides[0]}x{sides[1]} pixels, more than can be decoded')
 
@@ -208,7 +209,8 @@ def _can_be_opened(name: str) -> bool:
     return False
 
 
-def _segments(entries: list[dict], images: objects.Images) -> tuple[list[dict], list[str], list[Problem]]:
+def _segments(entries: list[dict], images: objects.Images
+              ) -> tuple[list[dict], list[str], list[Problem]]:
   """Returns the segments of panoptic annotations, the n names of their pictures ('': none), problems."""
   segments, pictures, problems = [], [''] * len(images.names), []
   for n, entry in enumerate(entries):
@@ -218,7 +220,7 @@ def _segments(entries: list[dict], images: objects.Images) -> tuple[list[dict], 
       if not images.refused(entry.get('image_id')):
         problems.append(Problem(f'{name} is of no image in images'))
     elif not isinstance(found, list) or not all(isinstance(segment, dict) for segment in found):
-      problems.append(Problem(f'{name} has no list segments_info of objects, as panoptic annotations have'))
+      problems.append(Problem(f'{name} has no list segments_info of objects, as panoptic files have'))
     elif not isinstance(entry.get('file_name'), str) or not _can_be_opened(entry['file_name']):
       problems.append(Problem(f'{name} has no file_name of a panoptic picture'))
     elif pictures[image]:

@@ -116,7 +116,8 @@ def open_place(where: Place, masks: bool, outside: str = 'error', labelled: bool
     UserError: when the annotations cannot be read at all.
   """
   file = files.load(where.json, masks, outside, labelled)
-  folder, pngs = best_folder(where.folders, file.file_names), best_folder(where.pngs, file.pictures or ())
+  folder = best_folder(where.folders, file.file_names)
+  pngs = best_folder(where.pngs, file.pictures or ())
   images, problems = _paths(folder, file.file_names, 'the file of image {}, {}, is not in {}', file)
   pictures = []
   if file.pictures is not None:
@@ -289,10 +290,12 @@ class _Rows:
 
   def split(self, instances: Callable[[], dict] | None) -> DetectionSplit:
     """Returns the split; `instances`: see there."""
-    counts = [(file.has_area[part] & ~file.is_crowd[part]).sum() if not self._published or not file.pictures
-              else part.stop - part.start for file, part in map(self._annotations, range(len(self._rows)))]
-    return DetectionSplit(self._read, self._sizes, counts, self._ids, self.truth, self._has_masks(),
-                          self._segments if self._panoptic else None, instances if self._panoptic else None)
+    every = self._published and self._panoptic
+    counts = [np.sum(every | file.has_area[part] & ~file.is_crowd[part])
+              for file, part in map(self._annotations, range(len(self._rows)))]
+    return DetectionSplit(
+        self._read, self._sizes, counts, self._ids, self.truth, self._has_masks(),
+        self._segments if self._panoptic else None, instances if self._panoptic else None)
 
   def _annotations(self, i: int) -> tuple[files.File, slice]:
     of, image = self._rows[i]

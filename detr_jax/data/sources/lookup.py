@@ -79,7 +79,7 @@ def _stem(name: str) -> str:
 
 
 def best_folder(folders: Sequence[str], names: Sequence[str]) -> Folder:
-  """Returns the folder that holds most of the first files, by their own names rather than by near ones."""
+  """Returns the folder that holds most of the first files, their own names before near ones."""
   def held(folder: Folder) -> tuple[int, int]:
     exact = sum(map(folder.has, names[:SAMPLE]))
     return exact + sum(bool(folder.near(n)) for n in names[:SAMPLE] if not folder.has(n)), exact

@@ -141,28 +141,28 @@ class Objects:
     like, first = self._convention(fine, far)
     if like:
       yield Problem(f'the boxes look like {like}, as in {self._name(first)}: '
-                    f'{shown(self._entries[first].get("bbox"))}; write [left, top, width, height] in pixels',
-                    annotation=first)
+                    f'{shown(self._entries[first].get("bbox"))}; write [left, top, width, height] in '
+                    'pixels', annotation=first)
     wrong = nowhere if self._outside == 'clip' else far
     yield from self._each(wrong, 'has the box {}, which reaches far out of its image' + (
         '' if self._panoptic or self._outside == 'clip' else '; data.outside=clip cuts such boxes'))
     given = np.asarray([e.get('area') is not None for e in self._entries], bool)
     read = np.asarray([number(e.get('area')) is not None for e in self._entries], bool)
     read &= (self.areas >= 0.) & (self.areas <= LARGEST_AREA)
-    yield from self._each(fine & ~wrong & given & ~read, 'has the area {}; it must be a number of pixels',
-                          key='area')
+    yield from self._each(fine & ~wrong & given & ~read,
+                          'has the area {}; it must be a number of pixels', key='area')
     yield from self._of_segmentations(fine)
     empty = fine & ~wrong & ~self.has_area
-    yield from self._each(empty, 'has the box {} without area in its image: it is neither trained on nor '
-                          'counted', error=False, kind='empty')
+    yield from self._each(empty, 'has the box {} without area in its image: it is neither trained on '
+                          'nor counted', error=False, kind='empty')
     yield from self._each(fine & ~wrong & ~empty & (over > .5).any(-1),
                           'has the box {}, which is clipped at the edge of its image', False, 'clipped')
 
   def _of_ids(self) -> Iterator[Problem]:
     if self._panoptic:
       wrong = np.asarray([n is None or not 1 <= n <= LAST_SEGMENT for n in self._own], bool)
-      yield from self._each(wrong, f'has the id {{}}; it must be a whole number from 1 to {LAST_SEGMENT}, '
-                            'the colour of its pixels', key='id')
+      yield from self._each(wrong, 'has the id {}; it must be a whole number from 1 to '
+                            f'{LAST_SEGMENT}, the colour of its pixels', key='id')
       pairs = np.stack([self.image, self.ids], -1)
       first = np.unique(pairs, axis=0, return_index=True)[1] if len(pairs) else []
       later = ~wrong & (self.image >= 0)
@@ -175,8 +175,8 @@ class Objects:
                     f'{self._name(lacking[0])}; all are numbered by their position', False, kind='ids')
     values, counts = np.unique([n for n in self._own if n is not None], return_counts=True)
     for value, count in zip(values[counts > 1], counts[counts > 1]):
-      yield Problem(f'{count} annotations have the id {value}; all are numbered by their position', False,
-                    kind='ids')
+      yield Problem(f'{count} annotations have the id {value}; all are numbered by their position',
+                    False, kind='ids')
 
   def _over(self) -> np.ndarray:
     """Returns by how much each box reaches out of its image, `[m, 2]`: horizontally, vertically."""

@@ -1,4 +1,4 @@
-"""Values of JSON, as other programs write them: what counts as a number, and how a wrong one is shown."""
+"""Values of JSON, as other programs write them: what counts as a number, how a wrong one is shown."""
 
 import math
 import re

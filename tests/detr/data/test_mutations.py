@@ -1,5 +1,6 @@
 """COCO's JSON with each of its values replaced by what cannot be: read as it is meant, or refused in one
-sentence that names the offender. pycocotools would crash, hang or read foreign memory on some of them."""
+sentence that names the offender. On some of them pycocotools would crash, hang or read foreign memory.
+"""
 
 import contextlib
 import copy
@@ -19,8 +20,8 @@ from vit_jax.errors import UserError
 
 GONE = object()
 VALUES = (GONE, None, 'x', '', '1', -1, 0, 1.5, 1e12, 1e308, 10 ** 12, 2 ** 31, 2 ** 63, 10 ** 400,
-          float('nan'), -float('inf'), True, [], [[]], [1e12], [float('nan')] * 4, {}, {'a': [1]}, 'a\0b',
-          '\ud800', [None], 'a' * 5000)
+          float('nan'), -float('inf'), True, [], [[]], [1e12], [float('nan')] * 4, {}, {'a': [1]},
+          'a\0b', '\ud800', [None], 'a' * 5000)
 NAMED = 'image|annotation|segment|categor|entry|examples'
 
 
@@ -51,8 +52,8 @@ def cases(content):
 
 def use(root, panoptic, **options):
   """Reads all that training, evaluation and the check read; returns what it came to."""
-  config = detection_data(str(root), 1, ((32, 32),), train='val', test='val', panoptic=panoptic, masks=True,
-                          **options)
+  config = detection_data(str(root), 1, ((32, 32),), train='val', test='val', panoptic=panoptic,
+                          masks=True, **options)
   split = sources.open_source(config).split('val')
   for i in range(len(split)):
     try:
@@ -90,7 +91,8 @@ def fails(root, panoptic, path, value, content, how):
       else:
         use(root, panoptic, **(dict(on_error='skip', outside='clip') if how else {}))
     except UserError as error:
-      said = [line for line in out.getvalue().splitlines() if 'error:' in line] if how == 2 else [str(error)]
+      lines = [line for line in out.getvalue().splitlines() if 'error:' in line]
+      said = lines if how == 2 else [str(error)]
   wrong = [one for one in said if '\n' in one or not re.search(NAMED, one)]
   return f'{path} = {value!r}: {wrong[0]}' if wrong else ''
 

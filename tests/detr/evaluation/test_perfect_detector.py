@@ -1,5 +1,6 @@
 """A detector that knows the truth scores 1.0, with damaged data, on any mesh."""
 
+import functools
 import json
 import socket
 import subprocess
@@ -125,8 +126,9 @@ def test_segments_of_damaged_images_count_on_neither_side(tmp_path, capsys):
     split = sources.open_source(options).split('val')
     picture = lambda row: (images[int(split.image_ids[row['index']])], [
         dict(id=1, label=0), dict(id=2, label=2)])
-    task = Panoptic(None, data.info, None, None, open_test=lambda: split, on_error='skip')
-    evaluator = PanopticQuality(lambda params, state, batch: {}, picture, task._truth, data.info.classes,
+    task = Panoptic(None, data.info, None, None, open_split=lambda name: split, on_error='skip')
+    evaluator = PanopticQuality(lambda params, state, batch: {}, picture,
+                                functools.partial(task._truth, 'test'), data.info.classes,
                                 data.info.category_ids, data.info.is_thing)
     total, step = None, jax.jit(evaluator.step)
     for batch in data.splits['test']:

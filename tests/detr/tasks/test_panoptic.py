@@ -126,5 +126,5 @@ def test_instances_that_do_not_fit_are_told_before_anything_is_computed(tmp_path
   coco.panoptic_scene(tmp_path, 'val2017')
   (tmp_path / 'annotations' / 'instances_val2017.json').write_text('{"images": [')
   mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
-  with jax.set_mesh(mesh), pytest.raises(UserError, match='instances_val2017.json is damaged'):
+  with jax.set_mesh(mesh), pytest.raises(UserError, match='instances_val2017.json is no JSON'):
     train.plan(load(tmp_path), mesh)
