@@ -34,7 +34,8 @@ class Detections:
     size: (height, width) of the image file.
     scores: float32 `[n]`.
     labels: int32 `[n]`; `info.classes` and `info.category_ids` tell what they stand for.
-    boxes: float32 `[n, 4]` (left, top, right, bottom) in pixels of the image file, inside it.
+    boxes: float32 `[n, 4]` (left, top, right, bottom) in pixels of the upright image (EXIF
+      orientation applied), inside it.
     queries: int32 `[n]`, which query each is of.
     masks: bool `[n, *size]`, of a model for instances that was asked for them.
     picture: segment ids int32 `[*size]` and the segments, see `ops.postprocess.panoptic`, of a panoptic

@@ -6,7 +6,8 @@
     python -m detr_jax.predict detr-r50-e632da11.pth photo.jpg --model=detr_r50
     python -m detr_jax.predict runs/panoptic folder --json --segments=pngs > segments.json
 
-Boxes are (left, top, right, bottom) in pixels of the image file; category ids are the data set's own.
+Boxes are (left, top, right, bottom) in pixels of the image as it is seen, turned as
+its EXIF says; category ids are the data set's own.
 A panoptic model also gives segments, which --out draws; --segments writes the segment of each pixel as
 COCO's panoptic PNGs do: id = red + 256 green + 65536 blue, 0 for none. Of a model with masks that is not
 panoptic, --out draws the masks of the objects.
