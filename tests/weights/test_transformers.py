@@ -1,5 +1,7 @@
 """transformers reads what we write, and we read what it saves, with equal logits; extra `peers`."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -48,11 +50,15 @@ def assert_same_logits(ours, variables, model):
   np.testing.assert_allclose(tiny.apply(ours, variables, image), want, atol=2e-5 * np.abs(want).max())
 
 
-@pytest.mark.parametrize('form', ['save_pretrained', 'state_dict', 'legacy'])
+@pytest.mark.parametrize('form', ['save_pretrained', 'folder', 'shards', 'state_dict', 'legacy'])
 @parametrize
 def test_we_read_what_transformers_saves(name, their_name, config, fields, form, tmp_path):
   model, path = theirs(their_name, config), str(tmp_path / 'model.safetensors')
-  if form == 'save_pretrained':
+  if form in ('folder', 'shards'):
+    path = str(tmp_path)
+    model.save_pretrained(path, max_shard_size='50KB' if form == 'shards' else '1GB')
+    assert os.path.exists(tmp_path / 'model.safetensors.index.json') == (form == 'shards')
+  elif form == 'save_pretrained':
     model.save_pretrained(tmp_path)
   else:
     path = str(tmp_path / 'pytorch_model.bin')
@@ -76,6 +82,16 @@ def test_transformers_reads_what_we_write(name, their_name, config, fields, gelu
   model, report = getattr(transformers, their_name).from_pretrained(tmp_path, output_loading_info=True)
   assert not any(report.values()), report
   assert_same_logits(ours, variables, model.eval())
+
+
+def test_the_config_of_a_folder_says_what_its_weights_do_not(tmp_path):
+  model = theirs('ViTForImageClassification', 'ViTConfig', hidden_act='gelu_pytorch_tanh',
+                 layer_norm_eps=1e-3, id2label={i: f'kind {i}' for i in range(7)})
+  model.save_pretrained(tmp_path)
+  got = vit_jax.load('vit_ti16', str(tmp_path), verbose=False, **{
+      k: v for k, v in OURS.items() if k not in ('num_classes', 'num_heads')})
+  assert got.info.image_size == SIZE and got.info.classes[6] == 'kind 6'
+  assert_same_logits(got.model, got.variables, model)
 
 
 def test_a_model_without_a_head_is_a_backbone(tmp_path):
