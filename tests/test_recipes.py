@@ -297,3 +297,9 @@ def test_smoke_leaves_a_small_model_of_the_same_kind(name):
   model = models.create_model(**fields)
   assert isinstance(model, models.variant(name).module)
   assert flops.multiply_adds(model, (16, 16)) < 2e7
+
+
+def test_a_family_without_a_tiny_form_is_told(monkeypatch):
+  monkeypatch.delitem(recipes.TINY, 'ViT')
+  with pytest.raises(UserError, match='the family of models ViT has no tiny form for smoke; add it to'):
+    load('vit_pretrain.py:smoke')

@@ -1,5 +1,6 @@
 """The mesh, and where the rules place parameters, slots and batches."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,3 +161,9 @@ def test_activations_are_split_inside_a_mesh_and_left_alone_outside():
   assert y.sharding.shard_shape(y.shape) == (2, 2)
   np.testing.assert_array_equal(y, x)
   np.testing.assert_array_equal(odd, x[:3])
+
+
+def test_a_family_without_rules_is_told():
+  assert sharding.rules_of(models.create_model('bit_r50x1')) == sharding.RESNET
+  with pytest.raises(UserError, match='the family of models Dense has no sharding rules; add them to'):
+    sharding.rules_of(nn.Dense(3))

@@ -10,18 +10,20 @@ class, the mean of three draws. The classes need not be those the model was trai
 import json
 
 from vit_jax import errors
-from vit_jax.flags import Parser, number
+from vit_jax.flags import Parser, number, size
 
 
 def parser() -> Parser:
   """Returns the flags of this command line."""
   flags = Parser(prog='python -m vit_jax.fewshot', description=__doc__)
-  flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, or an .npz file')
+  flags.add_argument('checkpoint', help='workdir of a run, a checkpoint in it, or a published file')
   flags.add_argument('source', help='data set to score on, as data.source in a config')
   flags.add_argument('--train', default='train', help='split to draw examples from (default train)')
   flags.add_argument('--test', default='test', help='split to score (default test)')
   flags.add_argument('--data_dir', default='', help='where TFDS keeps its data')
-  flags.add_argument('--model', help='name of the model that an .npz file belongs to')
+  flags.add_argument('--model', help='name of the model that a published file belongs to')
+  flags.add_argument('--image_size', metavar='HEIGHTxWIDTH', type=size,
+                     help='of the images as the model sees them (default: as it was trained)')
   flags.add_argument('--batch_size', type=number(1), default=64, help='default 64')
   flags.add_argument('--json', action='store_true', help='print JSON instead of lines')
   return flags
@@ -36,7 +38,7 @@ def main() -> None:
   from vit_jax.tasks.classification import Classification
   compilation.enable_cache()
   names = (flags.model, flags.checkpoint) if flags.model else (flags.checkpoint,)
-  loaded = weights.load(*names, verbose=False)
+  loaded = weights.load(*names, image_size=flags.image_size, verbose=False)
   info = loaded.info
   data = config.image_data(flags.source, info.image_size, flags.batch_size)
   data.update({key: getattr(info, key) for key in fewshot.PREPARATION if key != 'data_dir'})

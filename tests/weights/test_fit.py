@@ -70,6 +70,14 @@ def test_unfolding_the_class_position_changes_no_logit():
                              tiny.apply(source, params, tiny.images((8, 8))), atol=1e-5)
 
 
+@pytest.mark.parametrize('source, model, said', [
+    (dict(pool='mean', norm_pooled=True), dict(), 'set model.pool=.mean.* model.norm_pooled=true'),
+    (dict(), dict(pool='mean', norm_pooled=True, class_token=True), 'set model.norm_pooled=false')])
+def test_a_last_norm_that_stands_elsewhere_has_its_remedy(source, model, said):
+  with pytest.raises(UserError, match=f'their last norm stands elsewhere: {said}'):
+    fitted(tiny.vit(**source), (8, 8), tiny.vit(**model), (8, 8))
+
+
 def test_a_class_token_that_the_model_lacks_is_ignored_with_its_position():
   _, flat, report = fitted(tiny.vit(), (8, 8), tiny.vit(pool='mean'), (8, 8))
   assert 'cls' not in flat and flat[POSITIONS].shape[1] == 4

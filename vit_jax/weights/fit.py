@@ -194,12 +194,21 @@ def _fit_patches(source, target, report: Report) -> None:
     report.resampled.append('{} {}x{} -> {}x{} by the pseudo-inverse'.format(path, *old, *new))
 
 
+# Norms that stand before or behind the pooling: what to set where the weights have the other.
+_NORMS = {'fc_norm/scale': "model.pool='mean', model.class_token=true where they have one, and "
+                           'model.norm_pooled=true',
+          'Transformer/encoder_norm/scale': 'model.norm_pooled=false'}
+
+
 def _complain(**kinds: list[str]) -> None:
   """Raises the one error that lists all names by what is wrong with them."""
+  other = next((value for name, value in _NORMS.items() if name in kinds['unexpected'] and
+                any(missing in _NORMS for missing in kinds['missing'])), '')
+  remedy = f'their last norm stands elsewhere: set {other}' if other else 'is model.name the right one?'
   if any(kinds.values()):
     said = '; '.join(f'{len(names)} {kind}: ' + ', '.join(names[:4]) + (', ...' * (len(names) > 4))
                      for kind, names in kinds.items() if names)
-    raise UserError(f'the weights do not fit the model ({said}); is model.name the right one?')
+    raise UserError(f'the weights do not fit the model ({said}); {remedy}')
 
 
 def _fractional(dtype: np.dtype) -> bool:
