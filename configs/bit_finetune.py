@@ -56,8 +56,7 @@ def get_config(arg=None):
   # The published loop looks the rate of step s up at s + 1.
   c.schedule = dict(name='staircase', form='timm', peak=.003 * a.batch_size / 512., warmup_steps=warmup,
                     boundaries=tuple(s + 1 for s in drops), factors=(.1, .01, .001))
-  c.evaluate.every = 1_000
-  c.checkpoint.every = 1_000
+  recipes.evaluate_and_save(c)
   if a.smoke:
     if a.dataset in KNOWN:
       c.data.update(source='digits', train='train', test='test')

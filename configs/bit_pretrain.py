@@ -53,8 +53,7 @@ def get_config(arg=None):
                       factors=tuple(.1 ** (i + 1) for i in range(len(drops))))
   else:
     c.schedule = dict(name='cosine', peak=r['rate'] * a.batch_size / 256., warmup_steps=r['warmup'])
-  c.evaluate.every = 5_000
-  c.checkpoint.every = 5_000
+  recipes.evaluate_and_save(c)
   if a.smoke:
     recipes.smoke(c)
   return c

@@ -97,8 +97,7 @@ def get_config(arg=None):
     c.data.augment += [dict(op) for op in AUGMENT]
     c.optimizer.decay = 'deit' if code else 'timm'
     c.schedule.update(form='timm', warmup_from=1e-6, hold_epochs=1., lag_epochs=1. if code else 0.)
-  c.evaluate.every = 1_251
-  c.checkpoint.every = 1_251
+  recipes.evaluate_and_save(c, times=60)
   if a.smoke:
     recipes.smoke(c)
   return c

@@ -26,7 +26,7 @@ Measured: not measured.
 from detr_jax import recipes
 from detr_jax.data.config import detection_data
 from vit_jax import config
-from vit_jax.recipes import one_of
+from vit_jax.recipes import evaluate_and_save, one_of
 
 # Positions of the encoder, of the decoder's keys, and of the queries (table 3).
 POSITIONS = dict(
@@ -56,8 +56,8 @@ def sized(short: int) -> dict:
 
 def get_config(arg=None):
   a = config.arguments(
-      arg, model='detr_r50', dataset='', train='train2017', test='val2017', epochs=300., drop=200.,
-      batch_size=64, init_from='', frozen='', joint=False, encoder_layers=6, decoder_layers=6,
+      arg, model='detr_r50', dataset='', train='train2017', validation='', test='val2017', epochs=300.,
+      drop=200., batch_size=64, init_from='', frozen='', joint=False, encoder_layers=6, decoder_layers=6,
       positions='sine_attn', l1=True, giou=True, ffn=True, focal=False, queries='learned', denoising=0,
       id_slots=0, resolution=800, smoke=False)
   encoder, decoder, queries = one_of('positions', a.positions, POSITIONS)
@@ -76,13 +76,12 @@ def get_config(arg=None):
       # Maps of the longest images have 42 entries a side, those of DC5 84.
       max_positions=max(50, sizes['canvases'][0][1] // 32) * (2 if '_dc5' in a.model else 1),
       classifier='sigmoid' if a.focal else 'softmax', queries=a.queries, denoising=a.denoising,
-      masks=masks,
-      backbone_fields=recipes.backbone_fields(a.model))
+      masks=masks, backbone_fields=recipes.backbone_fields(a.model))
   c.data = detection_data(
       a.dataset or 'digit_scenes', a.batch_size, panoptic=panoptic, masks=masks, id_slots=a.id_slots,
       segments='published' if panoptic else 'annotated', **sizes)
   if a.dataset:
-    c.data.train, c.data.test = a.train, a.test
+    c.data.update(train=a.train, validation=a.validation, test=a.test)
   c.optimizer = dict(name='adamw', weight_decay=1e-4, decay='all', clip_norm=.1)
   if a.frozen:  # the mask head learns alone
     c.optimizer.freeze = ('(?!mask_head|bbox_attention).*',)
@@ -90,7 +89,7 @@ def get_config(arg=None):
     c.optimizer.freeze = recipes.FROZEN
     c.optimizer.rate_factors = (('backbone/.*', .1),)
   c.schedule = dict(name='staircase', peak=1e-4, boundary_epochs=(a.drop,), factors=(.1,))
-  c.evaluate.every = c.checkpoint.every = 10_000
+  evaluate_and_save(c, times=50)
   if a.smoke:
     recipes.smoke(c)
   return c

@@ -47,8 +47,7 @@ def get_config(arg=None):
                        dict(name='mixup', p=mixing)]
   c.optimizer = dict(name='adam', weight_decay=decay, clip_norm=1.)
   c.schedule = dict(name='linear', peak=peak, end=end * peak, warmup_steps=10_000)
-  c.evaluate.every = 2_500
-  c.checkpoint.every = 2_500
+  recipes.evaluate_and_save(c, times=40)
   if a.smoke:
     recipes.smoke(c)
   return c

@@ -12,6 +12,7 @@ Paper: it has no such experiment. Measured on the 300 test scenes: AP50 97.2 %, 
 
 from detr_jax.data.config import detection_data
 from vit_jax import config
+from vit_jax.recipes import evaluate_and_save
 
 
 def get_config(arg=None):
@@ -26,5 +27,6 @@ def get_config(arg=None):
   c.data = detection_data('digit_scenes', 32, [(64, 64)])
   c.optimizer = dict(name='adamw', weight_decay=1e-4, clip_norm=1.)
   c.schedule = dict(name='cosine', peak=2e-3, warmup_steps=30 if a.smoke else 100)
+  evaluate_and_save(c, times=2 if a.smoke else 10)
   c.explore = 8
   return c

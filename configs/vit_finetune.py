@@ -16,8 +16,9 @@ no weight decay. Steps, crops, splits and the rates to try belong to the data se
 imagenet2012, oxford_iiit_pet, oxford_flowers102 and vtab/TASK, TFDS names under
 `--config.data.data_dir`; any other `dataset`, a built-in name or a folder, is treated as CIFAR, but its
 test images are squashed. `heldout` trains on a part of the training data and tests on the rest, to
-choose `lr` (0: .03; VTAB .01). ImageNet-ReaL: `real=FILE`, its real.json, or `real=tfds`, the data set
-imagenet2012_real. Table 2's ImageNet: `resolution=512,ema=.9999` (ViT-H/14: 518), plain averages.
+choose `lr` (0: .03; VTAB .01); `validation` chooses the best step on that rest, and tests on the test
+split. ImageNet-ReaL: `real=FILE`, its real.json, or `real=tfds`, the data set imagenet2012_real. Table
+2's ImageNet: `resolution=512,ema=.9999` (ViT-H/14: 518), plain averages.
 
 variant=code: momentum in bfloat16 and Flowers' 1,020 training images, as vision_transformer and
 big_vision have them. variant=paper: float32, and 2,040 with the validation split (the ViT paper does not
@@ -30,8 +31,8 @@ MLP-Mixers are fine-tuned by the same recipe, with resolution=224 and other rate
 (arXiv:2105.01601, appendix C), AugReg's models too (arXiv:2106.10270, with other numbers of steps).
 
 Arguments: model, dataset, init_from, pretrained, resolution (pixels, 384 or 256x512; 0: 384),
-batch_size, steps (0: the data set's), lr, heldout, ema, real, variant, smoke (the same recipe for a
-minute on a CPU, on the digits).
+batch_size, steps (0: the data set's), lr, heldout, validation, ema, real, variant, smoke (the same
+recipe for a minute on a CPU, on the digits).
 
 Hardware and time: not measured. Paper: ViT-B/16, ImageNet-21k to CIFAR-10, 98.95 (table 5).
 Measured: not measured.
@@ -67,17 +68,14 @@ def row(dataset):
   return ROWS[ROW_OF.get(dataset, 'cifar')]
 
 
-def splits(dataset, heldout, variant):
-  """Returns the training and the test split."""
+def splits(dataset, variant):
+  """Returns the training split, its two parts where some of it is held out, and the test split."""
   if dataset.startswith('vtab/'):
-    return ('train800', 'val200') if heldout else ('train', 'test')
+    return 'train', 'train800', 'val200', 'test'
   if dataset == 'oxford_flowers102' and variant == 'paper':
-    return (('train+validation[:80%]', 'validation[80%:]') if heldout
-            else ('train+validation', 'test'))
-  if heldout:
-    share = row(dataset)['heldout']
-    return f'train[:{share}%]', f'train[{share}%:]'
-  return 'train', 'validation' if dataset == 'imagenet2012' else 'test'
+    return 'train+validation', 'train+validation[:80%]', 'validation[80%:]', 'test'
+  share, test = row(dataset)['heldout'], 'validation' if dataset == 'imagenet2012' else 'test'
+  return 'train', f'train[:{share}%]', f'train[{share}%:]', test
 
 
 def usual_resolution(model):
@@ -100,7 +98,8 @@ def sweep(arg=None):
 def arguments(arg):
   return config.arguments(
       arg, model='vit_b16', dataset='digits', init_from='', pretrained='', resolution=(0, 0),
-      batch_size=512, steps=0, lr=0., heldout=False, ema=0., real='', variant='code', smoke=False)
+      batch_size=512, steps=0, lr=0., heldout=False, validation=False, ema=0., real='', variant='code',
+      smoke=False)
 
 
 def get_config(arg=None):
@@ -118,7 +117,9 @@ def get_config(arg=None):
   c.model = recipes.model(a.model, dropout_rate=0., drop_path_rate=0., scan=True, remat='none')
   c.data = config.image_data(a.dataset, a.resolution if any(a.resolution) else
                              usual_resolution(a.model), a.batch_size)
-  c.data.train, c.data.test = splits(a.dataset, a.heldout, a.variant)
+  whole, part, rest, test = splits(a.dataset, a.variant)
+  c.data.train, c.data.test = part if a.heldout or a.validation else whole, rest if a.heldout else test
+  c.data.validation = rest if a.validation and not a.heldout else ''
   c.data.crop, c.data.augment = dict(r['crop']), [dict(op) for op in r['augment']]
   c.data.eval_crop = dict(CENTER if published and not a.dataset.startswith('vtab/') else SQUASH)
   if a.real == 'tfds' and not a.heldout:  # training images have no such labels
@@ -131,10 +132,9 @@ def get_config(arg=None):
                      freeze=())
   c.schedule = dict(name='cosine', peak=a.lr or (.01 if a.dataset.startswith('vtab/') else .03),
                     warmup_steps=r['warmup'])
-  c.evaluate.every = 1_000
-  c.checkpoint.every = 1_000
+  recipes.evaluate_and_save(c)
   if a.smoke:
     if published:
-      c.data.update(source='digits', train='train', test='test')
+      c.data.update(source='digits', train='train', validation='', test='test')
     recipes.smoke(c)
   return c

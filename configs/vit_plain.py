@@ -31,8 +31,7 @@ def get_config(arg=None):
                      dict(name='mixup', p=.2)]
   c.optimizer = dict(name='adam', momentum_dtype='bfloat16', weight_decay=.1, clip_norm=1.)
   c.schedule = dict(name='cosine', peak=1e-3, warmup_steps=10_000)
-  c.evaluate.every = 2_500
-  c.checkpoint.every = 2_500
+  recipes.evaluate_and_save(c, times=40)
   if a.smoke:
     recipes.smoke(c)
   return c

@@ -62,8 +62,7 @@ def get_config(arg=None):
   c.schedule = dict(name=r['decay'], peak=r['peak'], warmup_steps=10_000)
   if r['decay'] == 'linear':
     c.schedule.end = recipes.one_of('variant', a.variant, dict(code=1e-5, paper=0.))
-  c.evaluate.every = 5_000
-  c.checkpoint.every = 5_000
+  recipes.evaluate_and_save(c)
   if a.smoke:
     recipes.smoke(c)
   return c

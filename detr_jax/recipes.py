@@ -39,4 +39,5 @@ def smoke(config: ConfigDict) -> None:
   else:
     config.schedule.warmup_steps = 5
   config.log.every = 10
-  config.evaluate.every = config.checkpoint.every = 15
+  for section in (config.evaluate, config.checkpoint):
+    section.update(every=15, every_epochs=0.)

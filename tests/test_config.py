@@ -280,6 +280,20 @@ def test_length_of_a_run(steps, epochs, want):
   assert config.total_steps(c, num_train=100) == want
 
 
+@pytest.mark.parametrize('given, want', [
+    ({}, (0, 300., 0, 5., 0, 5.)), ({'total_steps': '600'}, (600, 0., 10, 0., 10, 0.)),
+    ({'total_epochs': '60'}, (0, 60., 0, 1., 0, 1.)), ({'evaluate.every': '7'}, (0, 300., 7, 0., 0, 5.)),
+    ({'evaluate.every': '0'}, (0, 300., 0, 0., 0, 5.)), ({'log.every': '7'}, (0, 300., 0, 5., 0, 5.)),
+    ({'total_steps': '600', 'checkpoint.every_epochs': '2'}, (600, 0., 10, 0., 0, 2.)),
+    ({'total_steps': '600', 'total_epochs': '5'}, (600, 5., 10, 5. / 60., 10, 5. / 60.))])
+def test_what_is_given_in_steps_replaces_epochs_and_intervals_follow_the_length(given, want):
+  c = config.load(os.path.join(ROOT, 'configs', 'deit.py'), given)
+  assert (c.total_steps, c.total_epochs, c.evaluate.every, c.evaluate.every_epochs, c.checkpoint.every,
+          c.checkpoint.every_epochs) == pytest.approx(want)
+  again = config.to_dict(c)
+  assert again['evaluate']['every'] == c.evaluate.every
+
+
 @pytest.mark.parametrize('steps, epochs', [(0, 0.), (5, 1.)])
 def test_the_length_is_set_once(steps, epochs):
   c = config.base()

@@ -141,7 +141,10 @@ def test_a_rate_is_chosen_on_what_the_paper_holds_out(dataset, train, test, imag
   c = load(f'vit_finetune.py:dataset={dataset},heldout,real=real.json')
   assert (c.data.train, c.data.test, c.data.real) == (train, test, '')
   assert plan.make(c).info.num_train == images
+  c = load(f'vit_finetune.py:dataset={dataset},validation')
   whole = load(f'vit_finetune.py:dataset={dataset}')
+  assert (c.data.train, c.data.validation, c.data.test) == (train, test, whole.data.test)
+  assert not whole.data.validation
   assert whole.data.train != train and 'train' in whole.data.train
 
 
@@ -267,6 +270,28 @@ def test_small_detectors_hold_together():
 def test_a_small_detector_has_the_stride_that_it_is_asked_for():
   for stride, stages in ((4, 1), (8, 2), (16, 3), (32, 4)):
     assert len(load(f'detr_small.py:stride={stride}').model.backbone_fields['depths']) == stages
+
+
+# Of fine-tuning, and of training from scratch: what a user's own data set is given to.
+OWN = ['vit_finetune.py:dataset=mine', 'vit_finetune.py:dataset=oxford_flowers102',
+       'vit_finetune.py:dataset=vtab/dtd', 'vit_finetune.py:dataset=imagenet2012', 'bit_finetune.py',
+       'bit_finetune.py:dataset=mine,examples=100000', 'bit_finetune.py:dataset=imagenet2012',
+       'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'detr.py:dataset=mine',
+       'detr.py:dataset=mine,epochs=50,batch_size=16', 'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
+       'detr_small.py:dataset=mine', 'augreg.py', 'augreg.py:epochs=30', 'bit_pretrain.py', 'mixer.py',
+       'vit_plain.py', 'vit_pretrain.py', 'vit_pretrain.py:epochs=7', 'quickstart.py', 'quickstart_detr.py']
+
+
+@pytest.mark.parametrize('images', [100, 1_000, 20_000, 1_200_000])
+@pytest.mark.parametrize('spec', OWN)
+def test_a_run_is_evaluated_and_saved_at_least_ten_times_on_data_of_any_size(spec, images):
+  for c in config.stages(load(spec)):
+    images = 1_442 if 'quickstart' in spec else images  # the digits
+    steps = config.total_steps(c, images)
+    for section in ('evaluate', 'checkpoint'):
+      every = config.interval(c, section, images)
+      assert 1 <= every <= max(steps // 10, 1)
+      assert steps // every <= 128  # not in every step of a long run
 
 
 @pytest.mark.parametrize('spec, said', [

@@ -146,12 +146,25 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     config = module['get_config'](arg or None)
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  _clear_others(config, overrides or {})
   expand(config)
   if 'stages' in config and set(config) != {'stages', 'explore'}:
     raise UserError(f'a config of stages holds stages and explore alone, not {list(config)}')
   for stage in stages(config):
     check(stage)
   return config.lock()
+
+
+def _clear_others(config: ConfigDict, overrides: Mapping[str, str]) -> None:
+  """Sets what stands in epochs to 0 where the command line gives the same in steps, and vice versa."""
+  known = dict(leaves(config))
+  for steps, epochs in (('total_steps', 'total_epochs'), ('every', 'every_epochs')):
+    for given, other in ((steps, epochs), (epochs, steps)):
+      for key in overrides:
+        before, dot, name = key.rpartition('.')
+        twin = f'{before}{dot}{other}'
+        if name == given and twin in known and twin not in overrides:
+          override(config, twin, '0')
 
 
 def _split(spec: str) -> tuple[str, str]:

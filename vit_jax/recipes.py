@@ -54,6 +54,21 @@ def model(name: str, hidden_layer: bool = False, **fields) -> dict:
   return dict(name=name, dtype='float32', **{k: v for k, v in fields.items() if k in own})
 
 
+def evaluate_and_save(config: ConfigDict, times: int = 20) -> None:
+  """Spreads evaluations and checkpoints evenly over a run, in place.
+
+  The intervals follow the length, also where that is overridden later: steps where it is given in
+  steps, epochs where it is in epochs.
+
+  Args:
+    config: whose `total_steps` or `total_epochs` is the length.
+    times: how often in a run, at least; a run of fewer steps is evaluated at its end alone.
+  """
+  for section in (config.evaluate, config.checkpoint):
+    section.every = config.get_oneway_ref('total_steps') // times
+    section.every_epochs = config.get_oneway_ref('total_epochs') / times
+
+
 def pretraining_data(a, minival: bool = False) -> ConfigDict:
   """Returns `config.data` for training from random weights, as big_vision crops and tests.
 
@@ -61,7 +76,7 @@ def pretraining_data(a, minival: bool = False) -> ConfigDict:
     a: arguments of the config: `dataset`, if set, is the source; else `data` names a published one;
       without both, and where `smoke` is set and `dataset` is not, it is the digits. `resolution` and
       `batch_size`.
-    minival: whether the last 1 % of ImageNet-1k's training images are kept for choices.
+    minival: whether the last 1 % of ImageNet-1k's training images are kept for choices: `validation`.
 
   Raises:
     UserError: for an unknown name of `data`.
@@ -71,7 +86,7 @@ def pretraining_data(a, minival: bool = False) -> ConfigDict:
   if published and not a.dataset and not a.smoke:
     c.update(published)
     if minival and a.data == 'imagenet1k':
-      c.train = 'train[:99%]'
+      c.train, c.validation = 'train[:99%]', 'train[99%:]'
   elif published:
     c.max_labels = published.get('max_labels', 1)
   c.crop = dict(name='inception', min_area=.05)
@@ -106,4 +121,5 @@ def smoke(config: ConfigDict) -> None:
   config.schedule.warmup_steps = 2
   config.schedule.peak = min(config.schedule.peak, .03 if config.optimizer.name == 'sgd' else 1e-3)
   config.log.every = 10
-  config.evaluate.every = config.checkpoint.every = 15
+  for section in (config.evaluate, config.checkpoint):
+    section.update(every=15, every_epochs=0.)
