@@ -28,14 +28,15 @@ def write_images(folder: str, count: int = 200) -> None:
   """Writes `count` JPEGs of 500x375 pixels: windows of two photographs, each way up."""
   from sklearn import datasets
   photographs = datasets.load_sample_images().images
-  os.makedirs(os.path.join(folder, 'train', 'a'))
+  for name in 'ab':
+    os.makedirs(os.path.join(folder, 'train', name))
   rng = np.random.default_rng(0)
   for i in range(count):
     image = Image.fromarray(photographs[i % 2])
     left, top = rng.uniform(0., 120.), rng.uniform(0., 40.)
     image = image.resize((500, 375), Image.Resampling.LANCZOS, (left, top, left + 500., top + 375.))
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if i % 4 > 1 else image
-    image.save(os.path.join(folder, 'train', 'a', f'{i:04d}.jpg'), quality=92)
+    image.save(os.path.join(folder, 'train', 'ab'[2 * i // count], f'{i:04d}.jpg'), quality=92)
 
 
 def main() -> None:

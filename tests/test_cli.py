@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vit_jax import errors, explore, main, predict
+from vit_jax import errors, explore, inference, main, predict
 from vit_jax.data import __main__ as data_command
 
 from tests.conftest import ROOT
@@ -206,6 +207,44 @@ def test_predict_names_what_is_no_checkpoint_or_image(trained, tmp_path, capsys,
   assert 'no images' in refused(capsys, call, trained, str(tmp_path))
   (tmp_path / 'bad.png').write_bytes(b'\x89PNG nothing')
   assert 'bad.png' in refused(capsys, call, trained, str(tmp_path))
+
+
+def test_predict_does_all_that_can_be_read_and_names_the_rest(trained, photos, tmp_path, capsys,
+                                                              monkeypatch):
+  folder, picture = tmp_path / 'in', tmp_path / 'p.png'
+  shutil.copytree(f'{photos}/test/apple', folder / 'nested' / 'apple')
+  good = len(os.listdir(folder / 'nested' / 'apple'))
+  for name, content in (('bad.png', b'x'), ('empty.jpg', b''), ('._0.png', b'x'),
+                        ('nested/cut.png', b'\x89PNG')):
+    (folder / name).write_bytes(content)
+  call = lambda argv: run_predict(monkeypatch, *argv)
+  for argv, count in (((str(folder), f'{photos}/test/apple'), 2 * good),
+                      ((str(folder / 'bad.png'),), 0)):
+    monkeypatch.setattr(sys, 'argv', ['predict', trained, *argv, '--json', f'--out={picture}'])
+    with pytest.raises(errors.UserError) as caught:
+      predict.main()
+    assert len(json.loads(capsys.readouterr().out)) == count
+    assert 'bad.png' in str(caught.value) and 'on_error' not in str(caught.value)
+    assert count == 0 or 'empty.jpg' in str(caught.value) and 'cut.png' in str(caught.value)
+    assert '._0' not in str(caught.value) and 'object at' not in str(caught.value)
+    assert picture.exists() == bool(count)
+    picture.unlink(missing_ok=True)
+  said = refused(capsys, call, trained, str(folder), '--out=/nowhere/p.png')
+  assert 'bad.png' in said and '/nowhere/p.png' in said
+
+
+def test_predictions_come_batch_by_batch(trained, photos, capsys, monkeypatch):
+  """What was read is printed before the next batch is."""
+  monkeypatch.setattr(inference, 'BATCH', 2)
+  prepare, printed = inference.Classifier.prepare, []
+
+  def watched(self, path):
+    printed.append(capsys.readouterr().out.count('%'))
+    return prepare(self, path)
+
+  monkeypatch.setattr(inference.Classifier, 'prepare', watched)
+  run_predict(monkeypatch, trained, f'{photos}/test/apple', '--top=1')
+  assert max(printed[2:4]) == 2
 
 
 def test_the_picture_page_is_one_file_with_every_picture(trained, photos, tmp_path, monkeypatch):

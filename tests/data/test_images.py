@@ -129,3 +129,40 @@ def test_a_file_cut_anywhere_is_read_or_named(tmp_path, kind):
       assert 'cut.img' in str(error)
       told += 1
   assert told > 20
+
+
+def tiff(values) -> bytes:
+  out = io.BytesIO()
+  Image.fromarray(values).save(out, 'TIFF')
+  return out.getvalue()
+
+
+RAMP = np.linspace(0., 1., 240).reshape(24, 10)
+
+
+@pytest.mark.parametrize('values', [
+    (RAMP * 255 - 1000).astype(np.int32), (RAMP * 3000 - 1000).astype(np.int32),
+    (RAMP * 2e9).astype(np.int32), (RAMP * 2 - 1).astype(np.float32), RAMP.astype(np.float32) * 1e-5,
+    RAMP.astype(np.float32) * 1e30, (RAMP * 65535).astype(np.uint16), (RAMP * 100).astype(np.uint16)])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_no_range_of_values_becomes_black(values, channels):
+  """CT slices, heights, reflectances: from black to white, in training as in prediction."""
+  got = images.to_array(images.decode(tiff(values), channels, ''))
+  np.testing.assert_allclose(got[..., 0], RAMP * 255., atol=3.)
+  quick = images.Quick(tiff(values), channels, '').resize((10, 24), Image.Resampling.BILINEAR)
+  np.testing.assert_array_equal(quick, got)
+
+
+def test_what_is_not_a_number_leaves_the_rest_as_it_is():
+  values = (RAMP * 2. - 1.).astype(np.float32)
+  values[0, 0], values[1, 0], values[2, 0] = np.nan, np.inf, -np.inf
+  got = np.asarray(images.decode(tiff(values), 1, ''))
+  np.testing.assert_allclose(got[3:], RAMP[3:] * 255., atol=3.)
+  assert got[:3, 0].tolist() == [0, 255, 0]
+  with pytest.raises(UserError, match='cannot read the image x.tif: it holds no finite number'):
+    images.decode(tiff(np.full((4, 4), np.nan, np.float32)), 3, 'x.tif')
+
+
+def test_an_image_of_one_value_is_read():
+  for value in (-5, 0, 7):
+    assert images.decode(tiff(np.full((4, 4), value, np.int32)), 3, '').size == (4, 4)

@@ -1,7 +1,9 @@
 """Record shards as a source: batches on any mesh, parts, mixtures, several labels, and bad input."""
 
+import gzip
 import json
 import os
+import resource
 
 import jax
 import numpy as np
@@ -276,3 +278,97 @@ def test_a_shard_that_is_not_as_long_as_its_manifest_says_is_told(tmp_path):
       json.dump(content, file)
     with pytest.raises(UserError, match=said):
       [split(root).read(i) for i in range(4)]
+
+
+@pytest.mark.parametrize('suffix', ['tfrec', 'record', 'tfrecords', 'TFRECORD', 'tfr'])
+def test_shards_by_other_suffixes(tmp_path, suffix):
+  root = write(tmp_path, [6])
+  os.rename(f'{root}/train-00000-of-00001.tfrecord', f'{root}/train.{suffix}')
+  assert len(split(root)) == 6
+
+
+def test_compressed_shards_are_told(tmp_path):
+  root = write(tmp_path, [6])
+  file = f'{root}/train-00000-of-00001.tfrecord'
+  with open(file, 'rb') as content:
+    packed = gzip.compress(content.read())
+  open(file, 'wb').write(packed)
+  os.remove(f'{root}/shards.json')
+  with pytest.raises(UserError, match='is compressed; unpack it first, as by gunzip'):
+    split(root, classes='3')
+  os.rename(file, f'{file}.gz')
+  with pytest.raises(UserError, match=r'1 compressed record file\(s\) .*gunzip'):
+    split(root, classes='3')
+
+
+def test_shards_in_folders_of_splits_are_told(tmp_path):
+  write(tmp_path / 'train', [3])
+  with pytest.raises(UserError, match='it holds record files .*into one folder'):
+    split(str(tmp_path))
+
+
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+def test_labels_that_count_from_one_are_told_with_their_remedy(tmp_path, on_error):
+  """Skipped, a whole class would go and the others stand under wrong names."""
+  root = write(tmp_path, [6], labels_of=lambda i: [1 + i % 3])
+  with pytest.raises(UserError, match='label 3 .* set data.features.first_label=1') as caught:
+    list(build(root, batch_size=6, on_error=on_error).train.after(0, 1))
+  assert 'on_error' not in str(caught.value)
+  features = dict(image='', label='', name='', first_label=1)
+  assert split(root, features=features).labels().tolist() == [0, 1, 2] * 2
+
+
+@pytest.mark.parametrize('content', [
+    'a\nb\u00e9\nc\n'.encode(), b'\xef\xbb\xbfa\r\nb\xc3\xa9\r\nc\r\n', b'a\nb\xe9\nc',
+    'a\r\nb\u00e9\r\n\r\nc'.encode('utf-16')])
+def test_names_of_classes_as_other_systems_write_them(tmp_path, content):
+  root, path = write(tmp_path / 'data', [6]), tmp_path / 'names.txt'
+  path.write_bytes(content)
+  c = config.image_data(root, (8, 8), 4)
+  c.classes = str(path)
+  assert open_source(c).classes == ('a', 'b\u00e9', 'c')
+
+
+@pytest.mark.parametrize('content', [
+    '[1]', '{"classes": 3}', '{"classes": [1]}', '{"lengths": {"a": "b"}}', '{'])
+def test_a_manifest_of_another_form_is_told(tmp_path, content):
+  root = write(tmp_path, [6])
+  open(f'{root}/shards.json', 'w').write(content)
+  with pytest.raises(UserError, match='shards.json is damaged .*write the shards again'):
+    split(root)
+
+
+@pytest.mark.parametrize('content', ['{}', '[]', '[[1], 2]', '[["a"]]', '['])
+def test_labels_of_real_of_another_form_are_told(tmp_path, content):
+  root, path = write(tmp_path / 'data', [6]), tmp_path / 'real.json'
+  path.write_text(content)
+  with pytest.raises(UserError, match='real.json.* is (not ReaL|damaged)'):
+    build(root, real=str(path))
+
+
+@pytest.mark.parametrize('file_format', records.FORMATS)
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path, file_format):
+  path = str(tmp_path / f'x.{file_format}')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+  try:
+    with pytest.raises((OSError, UserError)):
+      with records.writer(path, file_format) as put:
+        for _ in range(100):
+          put(os.urandom(1000))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert os.listdir(tmp_path) == []
+
+
+def test_the_headers_of_a_remote_shard_are_read_in_blocks(tmp_path, monkeypatch):
+  root = write(tmp_path, [50])
+  path = f'{root}/train-00000-of-00001.tfrecord'
+  from etils import epath
+  calls, read = [], records._Remote.read
+  monkeypatch.setattr(records._Remote, 'read',
+                      lambda self, *where: calls.append(where) or read(self, *where))
+  shard, local = records.TFRecords(path), records.TFRecords(path)
+  shard.__dict__['_file'] = records._Remote(epath.Path(path))
+  assert len(shard) == 50 and len(calls) == 1
+  assert [shard[i] for i in range(50)] == [local[i] for i in range(50)]

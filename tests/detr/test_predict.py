@@ -1,6 +1,7 @@
 """The command line that detects objects in files."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -45,6 +46,21 @@ def test_detections_are_json_a_table_and_a_picture(untrained, folder, tmp_path, 
   assert lines[0].startswith(f'{folder}/0.png: {len(lines) - 1} object')
   run(monkeypatch, untrained, f'{folder}/0.png', '--threshold=1')
   assert capsys.readouterr().out == f'{folder}/0.png: no objects\n'
+
+
+def test_all_that_can_be_read_is_done_and_the_rest_is_named(untrained, folder, tmp_path, capsys,
+                                                            monkeypatch):
+  picture = tmp_path / 'boxes.png'
+  shutil.copytree(folder, tmp_path / 'in' / 'nested')
+  for name in ('bad.png', '._0.png', 'nested/empty.jpg'):
+    (tmp_path / 'in' / name).write_bytes(b'x' * (name == 'bad.png'))
+  for path, count in ((tmp_path / 'in', 3), (tmp_path / 'in' / 'bad.png', 0)):
+    with pytest.raises(errors.UserError) as caught:
+      run(monkeypatch, untrained, str(path), '--json', f'--out={picture}')
+    assert len(json.loads(capsys.readouterr().out)) == count and picture.exists() == bool(count)
+    assert 'bad.png' in str(caught.value) and ('empty.jpg' in str(caught.value)) == bool(count)
+    assert '._0' not in str(caught.value) and 'on_error' not in str(caught.value)
+    picture.unlink(missing_ok=True)
 
 
 def test_mistakes_are_named(untrained, folder, monkeypatch):

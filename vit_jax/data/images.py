@@ -212,7 +212,8 @@ class Quick:
       return self._array, 1
     import simplejpeg
     height, width = self._size
-    shrink = next(n for n in (8, 4, 2, 1) if JPEG_GAP * n <= max(scale, JPEG_GAP)) if self._antialias else 1
+    most = max(scale / JPEG_GAP, 1.) if self._antialias else 1.
+    shrink = next(n for n in (8, 4, 2, 1) if n <= most)
     try:
       pixels = simplejpeg.decode_jpeg(
           self._content, 'RGB' if self._channels == 3 else 'GRAY', min_factor=shrink,
