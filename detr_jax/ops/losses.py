@@ -20,6 +20,7 @@ from vit_jax.errors import UserError, unknown
 from vit_jax.metrics import Pair
 
 CLASSIFICATIONS = ('softmax', 'focal')
+SLOTS = 8  # targets of an image whose masks are compared at once
 Arrays = Mapping[str, jax.Array]
 
 
@@ -76,6 +77,13 @@ def _classes(labels: jax.Array, query: jax.Array, num_queries: int) -> jax.Array
 def _layer(index: int, layers) -> str:
   """Returns what stands behind the name of a layer's loss: nothing for the last."""
   return '' if index == len(layers) - 1 else f'_{index}'
+
+
+def _in_parts(x: jax.Array) -> jax.Array:
+  """Returns `[B, M, ...]` as `[B, parts, SLOTS, ...]`; slots that are added hold zeros."""
+  more = -x.shape[1] % SLOTS
+  x = jnp.pad(x, ((0, 0), (0, more), *((0, 0),) * (x.ndim - 2)))
+  return x.reshape(len(x), -1, SLOTS, *x.shape[2:])
 
 
 class _Term(NamedTuple):
@@ -224,20 +232,30 @@ class SetCriterion:
     return terms
 
   def _mask_terms(self, predicted, masks, query, count) -> dict[str, _Term]:
-    """Returns the terms of the matched masks; the predictions are brought to the targets' size."""
-    terms = {}
-    if not (self.mask_coef or self.dice_coef):
-      return terms
+    """Returns the terms of the matched masks; the predictions are brought to the targets' size.
+
+    Full masks are made of a few target slots at a time, again in the backward pass, and of no slots that
+    all images leave empty: time goes by the objects, and a slot takes less memory than one float mask.
+    """
+    coefs = {name: coef for name, coef in (('mask', self.mask_coef), ('dice', self.dice_coef)) if coef}
+    if not coefs:
+      return {}
     matched = query >= 0
     logits = jnp.where(matched[..., None, None], _at(predicted.astype(jnp.float32), query), 0.)
-    logits, masks = mask_ops.bilinear(logits, masks.shape[-2:]), masks.astype(jnp.float32)
-    if self.mask_coef:
-      each = jnp.where(matched, focal(logits, masks).mean(axis=(-2, -1)), 0.)
-      terms['mask'] = _Term(self.mask_coef, each.sum()[None], count)
-    if self.dice_coef:
-      each = jnp.where(matched, dice(logits, masks), 0.)
-      terms['dice'] = _Term(self.dice_coef, each.sum()[None], count)
-    return terms
+    losses = dict(mask=lambda *pair: focal(*pair).mean(axis=(-2, -1)), dice=dice)
+
+    @jax.checkpoint
+    def compared(logits, masks, matched):
+      pair = mask_ops.bilinear(logits, masks.shape[-2:]), masks.astype(jnp.float32)
+      return {name: jnp.where(matched, losses[name](*pair), 0.).sum() for name in coefs}
+
+    def add(sums, part):
+      nothing = lambda *part: dict.fromkeys(coefs, jnp.float32(0.))
+      return jax.tree.map(jnp.add, sums, jax.lax.cond(part[-1].any(), compared, nothing, *part)), None
+
+    slots = [jnp.moveaxis(_in_parts(x), 1, 0) for x in (logits, masks, matched)]
+    sums, _ = jax.lax.scan(add, dict.fromkeys(coefs, jnp.float32(0.)), slots)
+    return {name: _Term(coef, sums[name][None], count) for name, coef in coefs.items()}
 
   def _denoising_terms(self, outputs, targets, real, count) -> dict[str, _Term]:
     """Returns the terms of queries whose targets are known, divided by the number of such queries."""

@@ -212,3 +212,44 @@ def test_mistakes_are_explained():
     losses.SetCriterion('sofmax')
   with pytest.raises(UserError, match='nothing to match by'):
     losses.SetCriterion(cost_class=0., cost_bbox=0., cost_giou=0.)
+
+
+def test_slots_for_masks_take_less_than_a_mask_of_floats_each():
+  side, queries = 256, 10
+
+  def memory(slots):
+    shape = lambda *s, dtype=jnp.float32: jax.ShapeDtypeStruct((1, *s), dtype)
+    targets = dict(labels=shape(slots, dtype=jnp.int32), boxes=shape(slots, 4), mask=shape(),
+                   masks=shape(slots, side, side, dtype=jnp.bool_))
+    logits, boxes = (jax.ShapeDtypeStruct((1, 1, queries, n), jnp.float32) for n in (4, 4))
+
+    def loss(masks, logits, boxes, targets):
+      return losses.SetCriterion()(Outputs(logits, boxes, masks), targets)[0]
+
+    gradient = jax.jit(jax.grad(loss))
+    compiled = gradient.lower(shape(queries, side // 4, side // 4), logits, boxes, targets).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert (memory(72) - memory(8)) / 64 < 4 * side ** 2
+
+
+def test_masks_in_parts_are_compared_as_at_once():
+  rng = np.random.default_rng(0)
+  targets = 11  # in two parts, the second not full
+  outputs = Outputs(*(jnp.asarray(rng.normal(size=(1, 2, 15, n)), jnp.float32) for n in (4, 4)),
+                    jnp.asarray(rng.normal(size=(2, 15, 6, 8)), jnp.float32))
+  labels = np.where(np.arange(targets) < [[11], [3]], 1, -1)
+  masks = rng.random((2, targets, 24, 32)) < .5
+  truth = dict(labels=jnp.asarray(labels), boxes=jnp.asarray(rng.uniform(.2, .5, (2, targets, 4))),
+               mask=jnp.ones(2), masks=jnp.asarray(masks))
+  criterion = losses.SetCriterion()
+  _, found = criterion(outputs, truth)
+  query = np.asarray(criterion._match(*criterion._layers(outputs, jnp.ones(2, bool)), truth))[0]
+  want = dict(mask=0., dice=0.)
+  for image, target in zip(*np.nonzero(labels > 0)):
+    chosen = outputs.masks[image, query[image, target]][None, None]
+    logits = jax.image.resize(chosen, (1, 1, 24, 32), 'linear', antialias=False)
+    want['mask'] += losses.focal(logits, masks[image, target].astype(np.float32)).mean()
+    want['dice'] += losses.dice(logits, masks[image, target].astype(np.float32)).sum()
+  for name, value in want.items():
+    np.testing.assert_allclose(found[f'loss_{name}'][0], value, rtol=1e-5)
