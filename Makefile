@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: quickstart quickstart-detr test peers notebooks lint clean
+.PHONY: quickstart quickstart-detr test cases peers notebooks lint clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -12,6 +12,12 @@ quickstart-detr: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Inputs made after public bug reports, which lie beside the project.
+SHARED ?= $(or $(VIT_JAX_SHARED),../shared)
+cases: .venv/installed
+	@if [ -d $(SHARED)/cases ]; then $(BIN)/python $(SHARED)/cases/run.py . --python=$(CURDIR)/$(BIN)/python $(NAMES); \
+	else echo "no cases in $(SHARED)/cases; set VIT_JAX_SHARED"; fi
 
 peers: .venv/installed
 	$(BIN)/pip install --quiet -e '.[peers,prepare]' -c constraints.txt

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import checkpoint
+from vit_jax import checkpoint, integrity
 from vit_jax.checkpoint import SCORE, Checkpoints
 from vit_jax.errors import UserError
 
@@ -133,7 +133,7 @@ def test_another_tree_is_no_damage(saved):
 def test_damage_is_noticed_without_checksums_too(saved):
   workdir = saved()
   folder = os.path.join(checkpoint.checkpoint_folder(workdir), '2')
-  os.remove(os.path.join(folder, checkpoint.CHECKSUMS))
+  os.remove(os.path.join(folder, integrity.CHECKSUMS))
   shutil.rmtree(os.path.join(folder, 'default', 'd'))
   assert Checkpoints(workdir).restore(shapes())[1] == 1
   assert listed(workdir) == ['1', 'damaged-2']
@@ -234,4 +234,4 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(tmp_path):
   assert found.returncode == 2 and found.stderr.count('\n') == 1, found.stderr
   assert 'cannot write the checkpoint of step 2' in found.stderr and 'too large' in found.stderr
   assert listed(str(tmp_path)) == ['1']
-  assert json.load(open(tmp_path / 'checkpoints' / '1' / checkpoint.CHECKSUMS))
+  assert json.load(open(tmp_path / 'checkpoints' / '1' / integrity.CHECKSUMS))

@@ -316,3 +316,182 @@ def test_no_array_of_a_sharded_run_lies_whole_on_a_device(tmp_path):
   assert kernel.addressable_shards[0].data.size * 8 == kernel.size
   assert any(m.shape == kernel.shape and m.addressable_shards[0].data.size * 8 == m.size
              for m in moment)
+
+
+def evaluations(workdir, name='test/accuracy'):
+  """Returns {step: measure} of the log."""
+  with open(os.path.join(workdir, 'metrics.jsonl')) as file:
+    return {line['step']: line[name] for line in map(json.loads, file) if name in line}
+
+
+def steps_kept(workdir):
+  return sorted(int(s) for s in os.listdir(os.path.join(workdir, 'checkpoints')) if s.isdigit())
+
+
+def test_measures_belong_to_the_step_they_were_measured_at(tmp_path):
+  # Evaluations and checkpoints fall on different steps; the best evaluation is saved all the same.
+  results = train.train(tiny(**{'mesh.data': 1, 'evaluate.every': 5, 'checkpoint.every': 3,
+                                'checkpoint.keep': 99}), str(tmp_path))
+  measured = evaluations(tmp_path)
+  assert sorted(measured) == [5, 10, 12]
+  folder = checkpoint.checkpoint_folder(str(tmp_path))
+  saved = {step: checkpoint.metrics(os.path.join(folder, str(step))) for step in steps_kept(tmp_path)}
+  assert {3, 6, 9, 12} <= set(saved)
+  for step, values in saved.items():
+    assert ('test/accuracy' in values) == (step in measured), step
+    if step in measured:
+      assert values['test/accuracy'] == pytest.approx(measured[step])
+  best = max(measured, key=lambda step: (measured[step], step))
+  assert results['best_step'] == best and results['best_test_accuracy'] == pytest.approx(measured[best])
+  assert checkpoint.find(f'{tmp_path}@best')[1] == os.path.join(folder, str(best))
+  found = evaluate.evaluate(tiny(init_from=f'{tmp_path}@best', **{'mesh.data': 1}))
+  assert found['test/accuracy'] == pytest.approx(measured[best])
+
+
+def test_the_best_step_of_a_run_survives_a_restart(tmp_path):
+  options = {'mesh.data': 1, 'evaluate.every': 2, 'checkpoint.every': 2, 'checkpoint.keep': 1}
+  whole, workdir = str(tmp_path / 'whole'), str(tmp_path / 'run')
+  want = train.train(tiny('steps=20', **options), whole)
+  stop_after(tiny('steps=20', **options), workdir, 11)
+  got = train.train(tiny('steps=20', **options), workdir)
+  assert steps_kept(workdir) == steps_kept(whole)
+  assert {k: got[k] for k in ('best_step', 'best_test_accuracy')} == {
+      k: want[k] for k in ('best_step', 'best_test_accuracy')}
+
+
+def test_a_run_without_progress_stops_early_and_stays_stopped(tmp_path, capfd):
+  # A rate of nothing: no evaluation is better than the first.
+  config = tiny('steps=40', **{'mesh.data': 1, 'evaluate.every': 2, 'evaluate.patience': 3,
+                               'schedule.peak': 1e-12, 'evaluate.measure': 'validation/loss',
+                               'data.validation': 'train[:64]', 'checkpoint.every': 0})
+  results = train.train(config, str(tmp_path))
+  assert results['finished'] and results['stopped_early'] and results['steps'] < 40
+  measured = evaluations(tmp_path, 'validation/loss')
+  best = min(measured, key=lambda step: (measured[step], step))
+  assert results['steps'] == best + 6 and measured[results['best_step']] == measured[best]
+  assert results['best_validation_loss'] == pytest.approx(measured[best])
+  assert 'has not become better for 3 evaluations' in capfd.readouterr().out
+  again = train.train(config, str(tmp_path))
+  assert again['steps'] == results['steps'] and again['test_accuracy'] == results['test_accuracy']
+  assert max(losses(tmp_path)) == results['steps']
+
+
+def test_choices_are_made_on_the_validation_split(tmp_path):
+  results = train.train(tiny(**{'mesh.data': 1, 'data.train': 'train[:90%]', 'data.validation': 'train[90%:]',
+                                'evaluate.every': 4, 'evaluate.splits': "('validation',)"}), str(tmp_path))
+  assert 'best_validation_accuracy' in results and 'test_accuracy' in results
+  assert sorted(evaluations(tmp_path, 'validation/accuracy')) == [4, 8, 12]
+  assert sorted(evaluations(tmp_path)) == [12]  # the test split is scored once, at the end
+  assert results['validation_examples'] + 1298 == 1442 and results['test_examples'] == 355
+
+
+def test_intervals_may_be_told_in_epochs(tmp_path):
+  config = tiny('steps=20', **{'mesh.data': 1, 'data.train': 'train[:160]', 'evaluate.every_epochs': 1.,
+                               'checkpoint.every': 0, 'checkpoint.every_epochs': 2., 'checkpoint.keep': 99,
+                               'checkpoint.best': False})
+  train.train(config, str(tmp_path))
+  assert sorted(evaluations(tmp_path)) == [5, 10, 15, 20] and steps_kept(tmp_path) == [10, 20]
+
+
+@pytest.mark.parametrize('wrong, sentence', [
+    ({'evaluate.patience': 2}, 'evaluate.patience=2 counts evaluations'),
+    ({'evaluate.every': 2, 'evaluate.every_epochs': 1.}, 'evaluate.every_epochs'),
+    ({'checkpoint.every_epochs': 1.}, 'checkpoint.every_epochs'),
+    ({'evaluate.splits': "('val',)"}, "unknown split in evaluate.splits: 'val'")])
+def test_an_evaluation_that_cannot_be_is_refused_before_the_workdir_is_made(wrong, sentence, tmp_path):
+  with pytest.raises(UserError, match=sentence):
+    train.train(tiny(**{'mesh.data': 1, **wrong}), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_measure_that_is_not_there_is_told_and_what_was_learnt_is_kept(tmp_path):
+  with pytest.raises(UserError, match="evaluate.measure='test/f1' is no measure .*test/accuracy"):
+    train.train(tiny(**{'mesh.data': 1, 'evaluate.every': 2, 'evaluate.measure': 'test/f1'}),
+                str(tmp_path))
+  assert steps_kept(tmp_path) == [2]
+
+
+def test_a_restore_makes_no_second_state(undisturbed, tmp_path, monkeypatch):
+  from vit_jax import step as step_lib
+  workdir = str(tmp_path)
+  stop_after(tiny(**{'mesh.data': 1}), workdir, 6)
+  original = step_lib.plan_state
+
+  def without(*args, **kwargs):
+    shapes, _, *rest = original(*args, **kwargs)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(shapes))
+    return shapes, lambda: pytest.fail('a fresh state was made'), *rest
+  monkeypatch.setattr(step_lib, 'plan_state', without)
+  train.train(tiny(**{'mesh.data': 1}), workdir)
+  assert_bit_equal(final_params(undisturbed[0]), final_params(workdir))
+
+
+def test_an_evaluation_alone_makes_no_optimizer_slots(undisturbed, monkeypatch):
+  from vit_jax import step as step_lib
+  made, original = [], step_lib.create_state
+
+  def noted(*args, **kwargs):
+    made.append(original(*args, **kwargs)[0])
+    return made[0], None, []
+  monkeypatch.setattr(step_lib, 'create_state', noted)
+  evaluate.evaluate(tiny(init_from=undisturbed[0], **{'mesh.data': 1}))
+  assert not jax.tree.leaves(made[0].opt_state)
+
+
+def test_an_error_of_any_kind_keeps_what_was_learnt(tmp_path, monkeypatch):
+  from vit_jax.run import Run
+
+  def fail(self, step):
+    if step == 5:
+      raise OSError('the network file system is gone')
+    return False
+  with monkeypatch.context() as patch:
+    patch.setattr(Run, 'stopping', fail)
+    with pytest.raises(OSError, match='is gone'):
+      train.train(tiny(**{'mesh.data': 1, 'checkpoint.every': 0}), str(tmp_path))
+  assert steps_kept(tmp_path) == [5]
+  assert train.train(tiny(**{'mesh.data': 1, 'checkpoint.every': 0}), str(tmp_path))['finished']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_every_stop_signal_saves(number, tmp_path):
+  workdir = str(tmp_path / 'run')
+  process = start(workdir, 'steps=4000', '--config.checkpoint.every=0')
+  wait_for_step(workdir, 5, process)
+  process.send_signal(number)
+  output = process.stdout.read()
+  assert process.wait() == 0, output
+  assert 'the same command continues' in output and 'Traceback' not in output
+  assert len(steps_kept(workdir)) == 1
+
+
+SLOW = '''
+import sys, time
+from vit_jax import errors, main, run
+def wait(self, *args):
+  print('saving', flush=True)
+  time.sleep(600)
+run.Run.save = wait
+errors.exit_cleanly("vit_jax", main.main)
+'''
+
+
+@pytest.mark.slow
+def test_the_second_signal_stops_at_once(tmp_path):
+  words = command(str(tmp_path), 'steps=4000', '--config.checkpoint.every=0')[3:]
+  process = subprocess.Popen([sys.executable, '-c', SLOW, *words], cwd=ROOT, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+  wait_for_step(str(tmp_path), 5, process)
+  process.send_signal(signal.SIGINT)
+  while 'saving' not in process.stdout.readline():
+    assert process.poll() is None
+  process.send_signal(signal.SIGINT)
+  assert process.wait(timeout=60) == 128 + signal.SIGINT
+
+
+def test_the_handlers_of_signals_are_given_back(tmp_path):
+  before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]
+  train.train(tiny(**{'mesh.data': 1, 'total_steps': 1, 'schedule.warmup_steps': 0}), str(tmp_path))
+  assert before == [signal.getsignal(n)
+                    for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]

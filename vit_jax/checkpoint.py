@@ -11,24 +11,19 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 
 from etils import epath
-import google_crc32c
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vit_jax import files, processes, trees
+from vit_jax import files, integrity, processes, trees
 from vit_jax.errors import UserError
 
 BEST = '@best'  # behind a workdir: its best checkpoint instead of the newest one
 SCORE = 'score'  # among the metrics of a checkpoint: by which they are compared, larger is better
-CHECKSUMS = 'checksums.json'
-_ITEM = 'default'  # Orbax's name for the state
-# What TensorStore and the system say of a file that is absent, cut or altered, and of a disk that is full.
-_DAMAGE = ('NOT_FOUND:', 'DATA_LOSS:', 'OUT_OF_RANGE:')
+# What the system says of a disk that is full.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -115,8 +110,7 @@ class Checkpoints:
       return
     for entry in os.scandir(self._folder):
       if entry.is_dir() and entry.name.startswith(f'{self._saving}.'):
-        found = {path: checksum(os.path.join(entry.path, path)) for path in files_below(entry.path)}
-        files.write_json(os.path.join(entry.path, CHECKSUMS), dict(files=found, own=own_checksum(found)))
+        integrity.write_checksums(entry.path)
 
   def _cannot_write(self, error: Exception) -> UserError:
     self._failed = True
@@ -124,8 +118,8 @@ class Checkpoints:
       for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
         if name.startswith(f'{self._saving}.'):
           shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
-    text = '; '.join(str(e) for e in causes(error))
-    reason = next((full for full in _FULL if full in text), first_line(error))
+    text = '; '.join(str(e) for e in integrity.causes(error))
+    reason = next((full for full in _FULL if full in text), integrity.first_line(error))
     return UserError(f'cannot write the checkpoint of step {self._saving} into {self._folder}: {reason}; '
                      'those before it stay. Mend that, and the same command continues')
 
@@ -158,7 +152,7 @@ class Checkpoints:
     folder = os.path.join(self._folder, str(step))
     found = None
     try:
-      reason = damage(folder, jax.process_index(), jax.process_count())
+      reason = integrity.damage(folder, jax.process_index(), jax.process_count())
       verdict = 1 if reason else 0
     except UserError as error:
       reason, verdict = str(error), 2
@@ -166,10 +160,10 @@ class Checkpoints:
     if not verdict:
       try:
         found = ocp.StandardCheckpointHandler().restore(
-            epath.Path(folder) / _ITEM, args=ocp.args.StandardRestore(state))
+            epath.Path(folder) / integrity.ITEM, args=ocp.args.StandardRestore(state))
       except Exception as error:  # Orbax and TensorStore raise many kinds
-        reason = first_line(error)
-        verdict = 1 if is_damage(error) else 2
+        reason = integrity.first_line(error)
+        verdict = 1 if integrity.is_damage(error) else 2
       verdict = processes.most(verdict)
     if verdict == 2:
       raise UserError(f'cannot read the checkpoint {folder}: {reason or "another process failed"}; '
@@ -212,90 +206,6 @@ class Checkpoints:
     self.wait()
     if '_manager' in self.__dict__ and not self._failed:
       self._manager.close()
-
-
-def causes(error: BaseException | None):
-  """Yields an error and what it arose from."""
-  while error is not None:
-    yield error
-    error = error.__cause__ or error.__context__
-
-
-def first_line(error: Exception) -> str:
-  """Returns what an error says, in at most 200 characters."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def is_damage(error: Exception) -> bool:
-  """Tells whether an error proves that a file of a checkpoint is absent, cut or altered."""
-  return any(isinstance(e, (FileNotFoundError, json.JSONDecodeError))
-             or any(code in str(e) for code in _DAMAGE) for e in causes(error))
-
-
-def files_below(folder: str) -> list[str]:
-  """Returns the files that hold the state in the folder of a step, relative to it."""
-  return sorted(os.path.relpath(os.path.join(place, name), folder)
-                for place, _, names in os.walk(os.path.join(folder, _ITEM)) for name in names
-                if name != 'commit_success.txt')
-
-
-def checksum(path: str) -> list[int]:
-  """Returns [bytes, CRC-32C] of a file."""
-  size, crc = 0, 0
-  with open(path, 'rb') as file:
-    while block := file.read(1 << 22):
-      size, crc = size + len(block), google_crc32c.extend(crc, block)
-  return [size, crc]
-
-
-def own_checksum(found: Mapping[str, list[int]]) -> int:
-  """Returns the CRC-32C of a table of checksums."""
-  return google_crc32c.value(json.dumps(found, sort_keys=True).encode())
-
-
-def read_checksums(folder: str) -> dict[str, list[int]]:
-  """Returns {file: [bytes, CRC-32C]} of a step; {} where they are not there, or damaged themselves.
-
-  So they are of a run that was killed between two writes; TensorStore still notices most damage.
-  """
-  path = os.path.join(folder, CHECKSUMS)
-  try:
-    saved = files.read_json(path, '')
-    if own_checksum(saved['files']) == saved['own']:
-      return saved['files']
-  except FileNotFoundError:
-    return {}
-  except (UserError, KeyError, TypeError):
-    pass
-  print(f'{path} is damaged; the checkpoint is read without it', file=sys.stderr, flush=True)
-  return {}
-
-
-def damage(folder: str, part: int = 0, parts: int = 1, contents: bool = True) -> str:
-  """Returns what proves that a step is damaged, or ''.
-
-  Args:
-    folder: of the step.
-    part, parts: which share of the files is read; all are counted.
-    contents: whether files are read, or only looked for.
-
-  Raises:
-    UserError: a file that is there cannot be read.
-  """
-  if not os.path.isfile(os.path.join(folder, _ITEM, '_METADATA')):
-    return f'it holds no {_ITEM}/_METADATA'
-  for i, (name, known) in enumerate(sorted(read_checksums(folder).items())):
-    path = os.path.join(folder, name)
-    try:
-      if os.path.getsize(path) != known[0]:
-        return f'{name} has {os.path.getsize(path):,} bytes, not {known[0]:,}'
-      if contents and i % parts == part and checksum(path) != known:
-        return f'{name} does not have its checksum'
-    except FileNotFoundError:
-      return f'{name} is missing'
-    except OSError as error:
-      raise UserError(f'cannot read {path}: {error.strerror}; nothing was changed') from None
-  return ''
 
 
 def metrics(folder: str) -> dict[str, float]:
@@ -368,7 +278,7 @@ def _said_once(text: str) -> None:
 def _whole(folder: str, steps: list[int]) -> int:
   """Returns the newest step that lacks no file; the newest where all do."""
   for step in steps:
-    reason = damage(os.path.join(folder, str(step)), contents=False)
+    reason = integrity.damage(os.path.join(folder, str(step)), contents=False)
     if not reason:
       return step
     _said_once(f'checkpoint {step} in {folder} is damaged ({reason}); looking at the one before it')
@@ -396,9 +306,9 @@ def read_params(folder: str) -> trees.Flat:
   Raises:
     UserError: when it is damaged, or cannot be read.
   """
-  if reason := damage(folder):
+  if reason := integrity.damage(folder):
     raise UserError(f'the checkpoint {folder} is damaged ({reason}); an older step may be whole')
-  item = epath.Path(folder) / _ITEM
+  item = epath.Path(folder) / integrity.ITEM
   try:
     handler = ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(item).tree
@@ -409,8 +319,8 @@ def read_params(folder: str) -> trees.Flat:
     restored = handler.restore(item, args=ocp.args.PyTreeRestore(
         want, restore_args=args, partial_restore=True))
   except Exception as error:  # as in Checkpoints.restore
-    remedy = 'is damaged' if is_damage(error) else 'cannot be read'
-    raise UserError(f'the checkpoint {folder} {remedy} ({first_line(error)}); an older step may '
+    remedy = 'is damaged' if integrity.is_damage(error) else 'cannot be read'
+    raise UserError(f'the checkpoint {folder} {remedy} ({integrity.first_line(error)}); an older step may '
                     'be') from None
   restored = restored['ema'] if average else {'params': restored['params'],
                                               **restored.get('model_state', {})}

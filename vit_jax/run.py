@@ -105,7 +105,7 @@ class Run:
     """Keeps what was learnt before an error; one of several processes ends at once instead.
 
     The others met no error, wait for it in their next step, and are ended by JAX when it is gone. What
-    is not finite is not kept, and all processes know of it. A step that failed has taken its state along.
+    is not finite is not kept, and all processes know of it. A step that failed took its state along.
     """
     error = sys.exception()
     if isinstance(error, NotFinite) or any(x.is_deleted() for x in jax.tree.leaves(state)):
@@ -131,8 +131,8 @@ class Run:
 
   def why_exhausted(self) -> str:
     """Returns what an early stop is told by."""
-    return (f'{self._measure} was best at step {self._progress.get("best_step")}, and no better in the '
-            f'{self._progress["stale"]} evaluations since then (evaluate.patience)')
+    return (f'{self._measure} has not become better for {self._progress["stale"]} evaluations '
+            f'(evaluate.patience); the best step is {self._progress.get("best_step")}')
 
   def improved(self, step: int) -> bool:
     """Tells whether this step is the best one so far, and to be kept."""
@@ -220,7 +220,7 @@ class Run:
     self._clock += time.monotonic() - begin
 
   def report(self, step: int, measures: dict[str, float], tables: dict[str, list[dict]]) -> None:
-    """Logs the measures of an evaluation and writes its tables; the checkpoint of this step carries them.
+    """Logs the measures of an evaluation and writes its tables; this step's checkpoint carries them.
 
     Raises:
       UserError: when `evaluate.measure` is not among them.
@@ -230,10 +230,11 @@ class Run:
     self.say(f'step {step}  ' + '  '.join(
         f'{k} {v if isinstance(v, int) else format(v, ".4g")}' for k, v in measures.items()))
     score = better_score(self._measure, measures)
-    if math.isfinite(score) and score > self._progress.get('best', -math.inf):
-      self._progress = dict(best=score, best_step=step, stale=0)
+    best, stale = self._progress.get('best', -math.inf), self._progress.get('stale', 0)
+    if math.isfinite(score) and score >= best:  # of equals the last, as `Checkpoints` keeps them
+      self._progress = dict(best=score, best_step=step, stale=0 if score > best else stale + 1)
     else:
-      self._progress['stale'] = self._progress.get('stale', 0) + 1
+      self._progress['stale'] = stale + 1
     self._measured = step, {**{k: float(v) for k, v in measures.items()}, SCORE: score}
 
   def save(self, step: int, state) -> None:

@@ -137,7 +137,7 @@ def find(config) -> type[Task]:
 
 
 def eval_batch(config) -> int:
-  """Returns the rows of a batch that is evaluated: `evaluate.batch_size`, or what a step holds at once."""
+  """Returns the rows of an evaluated batch: `evaluate.batch_size`, or what a step holds at once."""
   return config.evaluate.batch_size or max(config.data.batch_size // max(config.accumulate, 1), 1)
 
 

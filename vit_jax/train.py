@@ -117,7 +117,8 @@ def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
       stopped, measures = run.stopping(step), {}
       if run.due('evaluate', step) and not stopped:
         with run.paused():
-          measures = evaluate(*step_lib.evaluated(state), config.evaluate.splits)
+          measures = evaluate(*step_lib.evaluated(state),
+                              () if step == run.total_steps else config.evaluate.splits)
         run.report(step, measures, evaluate.tables)
       if run.due('checkpoint', step) or run.improved(step) or run.exhausted or stopped:
         run.save(step, state)
@@ -129,7 +130,7 @@ def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
     run.give_up(step, state)
     raise
   done = step == run.total_steps or run.exhausted
-  if done and (not measures or config.evaluate.splits):  # started again, or not all is measured
+  if done and (not measures or config.evaluate.splits and run.exhausted):  # not all is measured
     measures = evaluate(*step_lib.evaluated(state))
   return finish(run, state, measures, step, done)
 
