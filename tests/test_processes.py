@@ -2,17 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import checkpoint, processes
+from vit_jax import processes
 from vit_jax.errors import UserError
 
 TINY = os.path.join(ROOT, 'tests', 'configs', 'tiny.py')
@@ -96,23 +96,22 @@ def wait_for_step(workdir, step, process):
   raise AssertionError('the job ended, or did not begin')
 
 
+GO_ON = ('--config.mesh.data=1', '--config.mesh.fsdp=2', '--config.total_steps=8',
+         '--config.schedule.name=constant')
+
+
 @pytest.fixture(scope='module')
 def halved(tmp_path_factory):
   """Returns a function that gives a new workdir of a job of two processes with checkpoints 4 and 8."""
   workdir = str(tmp_path_factory.mktemp('halved') / 'run')
-  codes, outputs = finish(job(workdir, 2, *SPLIT, '--config.total_steps=8', '--config.schedule.name=constant'))
+  codes, outputs = finish(job(workdir, 2, *GO_ON))
   assert codes == [0, 0], outputs
 
   def copy(name):
-    import shutil
     target = os.path.join(os.path.dirname(workdir), name)
     shutil.copytree(workdir, target)
     return target
   return copy
-
-
-SPLIT = ('--config.mesh.data=1', '--config.mesh.fsdp=2')
-GO_ON = (*SPLIT, '--config.total_steps=8', '--config.schedule.name=constant')
 
 
 def largest_file(folder: str) -> str:
@@ -170,7 +169,7 @@ def test_a_process_whose_others_never_come_says_so_and_ends():
   assert codes == [2] and 'did not connect within 1 s (process 0 of 2' in outputs[0], outputs
 
 
-@pytest.mark.parametrize('value', ['localhost:1', 'localhost:1,two,0', 'localhost:1,2,2', 'localhost:1,0,0'])
+@pytest.mark.parametrize('value', ['localhost:1', 'localhost:1,two,0', 'localhost:1,2,2', 'host:1,0,0'])
 def test_an_address_that_says_nothing_is_refused(value):
   with pytest.raises(UserError, match='INDEX from 0 to COUNT - 1'):
     processes.start(value)

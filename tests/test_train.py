@@ -377,8 +377,9 @@ def test_a_run_without_progress_stops_early_and_stays_stopped(tmp_path, capfd):
 
 
 def test_choices_are_made_on_the_validation_split(tmp_path):
-  results = train.train(tiny(**{'mesh.data': 1, 'data.train': 'train[:90%]', 'data.validation': 'train[90%:]',
-                                'evaluate.every': 4, 'evaluate.splits': "('validation',)"}), str(tmp_path))
+  config = tiny(**{'mesh.data': 1, 'data.train': 'train[:90%]', 'data.validation': 'train[90%:]',
+                   'evaluate.every': 4, 'evaluate.splits': "('validation',)"})
+  results = train.train(config, str(tmp_path))
   assert 'best_validation_accuracy' in results and 'test_accuracy' in results
   assert sorted(evaluations(tmp_path, 'validation/accuracy')) == [4, 8, 12]
   assert sorted(evaluations(tmp_path)) == [12]  # the test split is scored once, at the end
@@ -386,9 +387,9 @@ def test_choices_are_made_on_the_validation_split(tmp_path):
 
 
 def test_intervals_may_be_told_in_epochs(tmp_path):
-  config = tiny('steps=20', **{'mesh.data': 1, 'data.train': 'train[:160]', 'evaluate.every_epochs': 1.,
-                               'checkpoint.every': 0, 'checkpoint.every_epochs': 2., 'checkpoint.keep': 99,
-                               'checkpoint.best': False})
+  config = tiny('steps=20', **{
+      'mesh.data': 1, 'data.train': 'train[:160]', 'evaluate.every_epochs': 1., 'checkpoint.every': 0,
+      'checkpoint.every_epochs': 2., 'checkpoint.keep': 99, 'checkpoint.best': False})
   train.train(config, str(tmp_path))
   assert sorted(evaluations(tmp_path)) == [5, 10, 15, 20] and steps_kept(tmp_path) == [10, 20]
 

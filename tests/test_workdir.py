@@ -136,4 +136,5 @@ def test_tables_without_rows_and_with_odd_names_are_written(tmp_path):
   workdir_lib.write_tables(str(tmp_path), {
       'empty': [], 'odd': [{'class': 'caf\udce9', 'examples': 1}], 'list.json': [1, 2]})
   assert list(csv.reader(open(tmp_path / 'odd.csv'))) == [['class', 'examples'], ['caf\\udce9', '1']]
-  assert json.load(open(tmp_path / 'list.json')) == [1, 2] and not (tmp_path / 'empty.csv').read_text().strip()
+  assert json.load(open(tmp_path / 'list.json')) == [1, 2]
+  assert not (tmp_path / 'empty.csv').read_text().strip()

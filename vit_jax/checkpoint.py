@@ -120,8 +120,8 @@ class Checkpoints:
           shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
     text = '; '.join(str(e) for e in integrity.causes(error))
     reason = next((full for full in _FULL if full in text), integrity.first_line(error))
-    return UserError(f'cannot write the checkpoint of step {self._saving} into {self._folder}: {reason}; '
-                     'those before it stay. Mend that, and the same command continues')
+    return UserError(f'cannot write the checkpoint of step {self._saving} into {self._folder}: '
+                     f'{reason}; those before it stay. Mend that, and the same command continues')
 
   def restore(self, state):
     """Returns (the newest state that can be read, its step), or None where there is none.
@@ -313,15 +313,16 @@ def read_params(folder: str) -> trees.Flat:
     handler = ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(item).tree
     average = saved.get('ema')
-    kept = {'ema': average} if average else {k: saved[k] for k in ('params', 'model_state') if saved.get(k)}
+    own = {k: saved[k] for k in ('params', 'model_state') if saved.get(k)}
+    kept = {'ema': average} if average else own
     want = jax.tree.map(lambda leaf: np.zeros(0, leaf.dtype), kept)
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), want)
     restored = handler.restore(item, args=ocp.args.PyTreeRestore(
         want, restore_args=args, partial_restore=True))
   except Exception as error:  # as in Checkpoints.restore
     remedy = 'is damaged' if integrity.is_damage(error) else 'cannot be read'
-    raise UserError(f'the checkpoint {folder} {remedy} ({integrity.first_line(error)}); an older step may '
-                    'be') from None
+    raise UserError(f'the checkpoint {folder} {remedy} ({integrity.first_line(error)}); an older step '
+                    'may be whole') from None
   restored = restored['ema'] if average else {'params': restored['params'],
                                               **restored.get('model_state', {})}
   params = trees.flatten(restored.pop('params'))

@@ -326,8 +326,8 @@ def interval(config: ConfigDict, section: str, num_train: int) -> int:
   """
   every, epochs = config[section].every, config[section].every_epochs
   if every and epochs or every < 0 or not epochs >= 0.:
-    raise UserError(f'set {section}.every (steps) or {section}.every_epochs, not negative, and the other to '
-                    f'0; now {every} and {epochs}')
+    raise UserError(f'set {section}.every (steps) or {section}.every_epochs, not negative, and the other '
+                    f'to 0; now {every} and {epochs}')
   return max(round(epochs * num_train / config.data.batch_size), 1) if epochs else every
 
 

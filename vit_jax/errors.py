@@ -74,8 +74,8 @@ def _of_the_machine(error: Exception) -> str:
     return f'cannot write {name}: {os.strerror(error.errno)}; free some space, or write elsewhere'
   text = (str(error).splitlines() or [''])[0]
   if type(error).__name__ == 'JaxRuntimeError' and text.startswith('RESOURCE_EXHAUSTED'):
-    return (f'the device has too little memory ({text[:120]}); make data.batch_size smaller, or accumulate, '
-            'or mesh.fsdp larger, or set model.remat')
+    return (f'the device has too little memory ({text[:120]}); make data.batch_size smaller, or '
+            'accumulate or mesh.fsdp larger, or set model.remat')
   if isinstance(error, (RuntimeError, AssertionError)) and 'jax' in sys.modules:
     try:
       sys.modules['jax'].devices()

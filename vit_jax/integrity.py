@@ -1,4 +1,4 @@
-"""What proves that a checkpoint is damaged: a file that is absent, cut, or does not have its checksum."""
+"""What proves that a checkpoint is damaged: a file that is absent, cut, or lacks its checksum."""
 
 import json
 import os

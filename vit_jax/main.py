@@ -107,8 +107,8 @@ def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evalua
     return config_lib.load(spec, overrides)
   saved = os.path.join(checkpoint.find(workdir)[0] if evaluate else workdir, 'config.json')
   if not os.path.exists(saved):
-    raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no config.json of a run to '
-                           'continue')
+    raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no config.json of a run '
+                           'to continue')
   return config_lib.load(saved, overrides)
 
 

@@ -60,8 +60,8 @@ def _several() -> bool:
   tasks = of('SLURM_NTASKS')
   started = 'SLURM_STEP_NODELIST' in os.environ and os.environ.get('SLURM_STEP_NUM_TASKS', '') != '1'
   if tasks > 1 and not started:
-    raise UserError(f'SLURM has {tasks} tasks for this job, but srun did not start this process; start it '
-                    'with srun, or set --distributed=off for one process on one node')
+    raise UserError(f'SLURM has {tasks} tasks for this job, but srun did not start this process; start '
+                    'it with srun, or set --distributed=off for one process on one node')
   return tasks > 1
 
 

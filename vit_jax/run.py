@@ -15,7 +15,7 @@ import jax
 from vit_jax import config as config_lib, files, metrics, trees
 from vit_jax.checkpoint import SCORE, Checkpoints
 from vit_jax.data.info import Info
-from vit_jax.errors import FULL, UserError
+from vit_jax.errors import UserError
 from vit_jax.signals import Stop
 from vit_jax.workdir import check_constants, open_workdir, write_tables
 
@@ -91,7 +91,7 @@ class Run:
       print(text, flush=True)
 
   def restore(self, shapes):
-    """Returns the state of the newest good checkpoint, or None where there is none; see `Checkpoints`."""
+    """Returns the state of the newest good checkpoint, or None without one; see `Checkpoints`."""
     found = self._checkpoints.restore(shapes)
     if found is None:
       return None

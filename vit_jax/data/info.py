@@ -59,8 +59,8 @@ class Info:
     except FileNotFoundError:
       raise UserError(f"{workdir!r} is not a run's workdir: it holds no info.json") from None
     except (AttributeError, TypeError) as error:
-      raise UserError(f'{path} is damaged ({error}); start the run again with its --config after removing '
-                      'that file') from None
+      raise UserError(f'{path} is damaged ({error}); start the run again with its --config after '
+                      'removing that file') from None
 
 
 def _tuples(value):
