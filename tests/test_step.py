@@ -25,7 +25,7 @@ class Quadratic:
 
   def init(self, rng, batch):
     return {'params': {'kernel': jnp.asarray(START), 'bias': jnp.zeros(64)},
-            'seen': {'n': jnp.zeros(())}}
+            'seen': {'n': jnp.zeros(()), 'steps': jnp.zeros((), jnp.int32)}}
 
   def augment(self, batch, rng):
     return batch
@@ -36,7 +36,7 @@ class Quadratic:
       x = x * jax.random.bernoulli(rng, 1. - self.noise, x.shape)
     value = .5 * ((SCALE * (x @ params['kernel'] + params['bias'])) ** 2).sum(1).mean()
     n = jnp.float32(x.shape[0])
-    state = {'seen': {'n': model_state['seen']['n'] + 1.}}
+    state = {'seen': {name: value + 1 for name, value in model_state['seen'].items()}}
     return value, Aux({'loss': (value * n, n)}, state, n)
 
 
@@ -121,6 +121,11 @@ def test_the_average_is_its_closed_form(warmup):
   want = sum(share * params for share, params in zip(shares, history))
   np.testing.assert_allclose(state.ema['params']['kernel'], want, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(state.params['kernel'], history[5], rtol=1e-6)
+  # What else the model keeps is averaged alike, but for whole numbers.
+  np.testing.assert_allclose(state.ema['seen']['n'], np.dot(shares, range(6)), rtol=1e-5)
+  assert state.ema['seen']['steps'] == 5 and state.ema['seen']['steps'].dtype == np.int32
+  params, rest = step_lib.evaluated(state)
+  assert params is state.ema['params'] and set(rest) == {'seen'}
 
 
 @pytest.mark.parametrize('options', [dict(name='adafactor', min_size_to_factor=16),
