@@ -16,7 +16,7 @@ from vit_jax.errors import UserError
 # What changes no result may differ when a run is continued: where, how and how often. The data may have
 # moved: its classes and its number of examples are compared instead.
 _MAY_CHANGE = re.compile(
-    r'(mesh|log|evaluate|checkpoint|explore|init_from|accumulate|model\.remat|task\.teacher\.path'
+    r'(mesh|log|evaluate|checkpoint|explore|init_from|accumulate|model\.remat|task\.teacher\.init_from'
     r'|data\.(on_error|data_dir|source|classes|real|mixture\[\d+\]\.source))(\..*)?')
 LOCK = '.lock'
 _OF_A_RUN = ('metrics.jsonl', 'constants.json', 'results.json')

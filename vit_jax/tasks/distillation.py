@@ -75,8 +75,12 @@ class Teacher:
     Raises:
       UserError: without weights, or when its classes are not those of the data.
     """
-    try:  # on the host first: no device need hold it whole
-      with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    try:
+      host = jax.local_devices(backend='cpu')[0]  # first: no device need hold it whole
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+      host = None
+    try:
+      with jax.default_device(host):
         loaded = weights.load(*self._names, image_size=self._size, channels=info.channels,
                               verbose=False, **self._fields)
     except UserError as error:
