@@ -170,8 +170,8 @@ class DETR(nn.Module):
   def _check_backbone(self, backbone: nn.Module) -> None:
     if self.mask_padding and 'valid' not in inspect.signature(type(backbone).__call__).parameters:
       raise UserError(f'the backbone {self.backbone!r} does not read which pixels are image (its '
-                      '__call__ has no argument `valid`), so its features change with the padding; choose '
-                      'another one, or set model.mask_padding=false')
+                      '__call__ has no argument `valid`), so its features change with the padding; '
+                      'choose another one, or set model.mask_padding=false')
 
   def setup(self):
     self.check()

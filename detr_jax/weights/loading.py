@@ -58,8 +58,8 @@ def candidates(path: str) -> list[str]:
     return [listed.model]
   source = read(path)
   if not is_detector(source):
-    raise UserError(f'{path} holds the weights of a classifier; use vit_jax in place of detr_jax, or give '
-                    'it as init_from of a detector')
+    raise UserError(f'{path} holds the weights of a classifier; use vit_jax in place of detr_jax, or '
+                    'give it as init_from of a detector')
   depths, bottleneck = units(source.flat)
   shown = fields(source.flat)
   out = []

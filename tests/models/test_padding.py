@@ -18,7 +18,8 @@ ANY = ((33, 45), (41, 46), (64, 64))  # sizes of the image alone, on an odd canv
 PATCHES = ((32, 48), (40, 48), (64, 56))
 
 BACKBONES = {
-    **{f'resnet, {norm}': ('resnet50', dict(RESNET, norm=norm), ANY) for norm in ('batch', 'frozen', 'group')},
+    **{f'resnet, {norm}': ('resnet50', dict(RESNET, norm=norm), ANY)
+       for norm in ('batch', 'frozen', 'group')},
     'resnet, two convolutions': ('resnet18', dict(RESNET, norm='group'), ANY),
     'resnet, dilated': ('resnet50', dict(RESNET, norm='frozen', output_stride=8), ANY),
     'resnet, small images': ('resnet20_cifar', dict(depths=(1, 1, 1), norm='group', width=32,
@@ -26,7 +27,8 @@ BACKBONES = {
     'bit, zero': ('bit_r50x1', RESNET, ANY),
     'bit, lowest': ('bit_r50x1', dict(RESNET, root_padding='lowest'), ANY),
     'vit': ('vit_ti16', VIT, PATCHES),
-    'vit, scanned and without class token': ('vit_ti16', dict(VIT, scan=True, remat='full', pool='mean'), PATCHES),
+    'vit, scanned and without class token': (
+        'vit_ti16', dict(VIT, scan=True, remat='full', pool='mean'), PATCHES),
     'deit': ('deit_ti16_distilled', VIT, PATCHES),
     'hybrid': ('r50_b16', dict(VIT, patch_size=1, stem_depths=(1, 1), stem_width=32), ANY),
     'hybrid of patches': ('r_ti16', dict(VIT, patch_size=2, stem_width=32), PATCHES)}
@@ -106,4 +108,4 @@ def test_what_cannot_be_right_is_refused():
                       (models.create_model('resnet18'), 'num_classes=None'),
                       (models.create_model('vit_ti16'), 'num_classes=None')):
     with pytest.raises(UserError, match=said):
-      jax.eval_shape(lambda: model.init(jax.random.key(0), image, valid=valid))
+      jax.eval_shape(lambda m=model: m.init(jax.random.key(0), image, valid=valid))

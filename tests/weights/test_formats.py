@@ -121,8 +121,8 @@ def test_a_prefix_is_taken_off_a_detector_s_names(names, prefix):
 def test_names_beside_a_prefix_are_told_and_not_dropped(beside, tmp_path):
   arrays = containers.read(saved(tmp_path, 'deit_ti16', 'timm', VIT)[0])
   wrapped = {**{'model.net.' + key: array for key, array in arrays.items()}, beside: np.zeros(1)}
-  with pytest.raises(UserError, match=f"those below the prefix 'model.net.' are, but 1 others stand beside "
-                                      f'them .{beside}.: save what lies below the prefix alone'):
+  with pytest.raises(UserError, match=f"those below the prefix 'model.net.' are, but 1 others stand "
+                                      f'beside them .{beside}.: save what lies below the prefix alone'):
     formats.guess(formats.parameters(wrapped))
 
 
@@ -131,7 +131,7 @@ def test_names_beside_a_prefix_are_told_and_not_dropped(beside, tmp_path):
     {'module.query_embed.weight', 'module.bbox_embed.layers.0.weight'},
     {'model.query_position_embeddings.weight', 'class_labels_classifier.weight'}])
 def test_a_detector_s_names_point_at_the_other_package(names):
-  with pytest.raises(UserError, match='of a detector, and not of a classifier; use detr_jax in place of'):
+  with pytest.raises(UserError, match='of a detector, and not of a classifier; use detr_jax in place'):
     formats.guess(formats.parameters(dict.fromkeys(names, 0)))
 
 

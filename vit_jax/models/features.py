@@ -2,8 +2,8 @@
 
 A backbone is a module called as `backbone(image, train=False, valid=None)`. `valid`, bool `[batch,
 height, width]`, tells which pixels of a padded canvas are image, the upper left part; None: all. With
-it, the entries of every map that stand for pixels of the image, `valid[:, ::stride, ::stride]`, are the same
-whatever is around the image. A backbone that cannot do so raises UserError, which names a remedy.
+it, the entries of every map that stand for pixels of the image, `valid[:, ::stride, ::stride]`, are the
+same whatever is around the image. A backbone that cannot do so raises UserError, which names a remedy.
 """
 
 import flax.struct

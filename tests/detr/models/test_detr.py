@@ -293,11 +293,12 @@ def test_a_backbone_that_does_not_know_the_image_is_refused(monkeypatch):
   mixer = tiny.detr().clone(backbone='mixer_s16', backbone_fields={})
   sizes, image = jnp.asarray(tiny.SIZES) * 4, tiny.images(4)
   for one, said in ((model, "'patches' does not read which pixels"), (mixer, 'a Mixer mixes')):
-    for call in (lambda: one.check_canvases([(32, 48)]),
-                 lambda: jax.eval_shape(lambda: one.init(jax.random.key(0), image, sizes))):
+    for call in (lambda m=one: m.check_canvases([(32, 48)]),
+                 lambda m=one: jax.eval_shape(lambda: m.init(jax.random.key(0), image, sizes))):
       with pytest.raises(UserError, match=f'{said}.*model.mask_padding=false'):
         call()
-    jax.eval_shape(lambda: one.clone(mask_padding=False).init(jax.random.key(0), image, sizes))
+    free = one.clone(mask_padding=False)
+    jax.eval_shape(lambda m=free: m.init(jax.random.key(0), image, sizes))
 
 
 @pytest.mark.parametrize('fields, canvases, said', [
