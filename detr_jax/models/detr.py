@@ -131,9 +131,6 @@ class DETR(nn.Module):
         raise unknown(kind, value, options)
     if self.width % self.num_heads or self.width % 4:
       raise UserError(f'width {self.width} must be divisible by 4 and by num_heads {self.num_heads}')
-    if self.decoder_layers < 1 or self.encoder_layers < 0:
-      raise UserError('decoder_layers must be 1 or more and encoder_layers 0 or more, not '
-                      f'{self.decoder_layers} and {self.encoder_layers}')
     placed = self.decoder_positions, self.query_positions
     if self.queries == 'anchors' and placed != ('sine_attn', 'attn'):
       raise UserError("queries='anchors' needs decoder_positions='sine_attn' and "

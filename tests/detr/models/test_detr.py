@@ -1,5 +1,6 @@
 """DETR: its fields, its padding, what it lets others see."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -224,7 +225,7 @@ def test_bfloat16_keeps_boxes_in_float32(plain):
 
 @pytest.mark.parametrize('fields, said', [
     (dict(encoder_positions='sin_attn'), "did you mean 'sine_attn'"),
-    (dict(decoder_layers=0), 'decoder_layers must be 1 or more'),
+    (dict(decoder_layers=0), 'decoder_layers=0 must be a whole number, at least 1'),
     (dict(width=18), 'divisible by 4'),
     (dict(denoising=2), "needs queries='anchors'"),
     (dict(queries='anchors', decoder_positions='none'), "needs decoder_positions='sine_attn'"),
@@ -233,11 +234,9 @@ def test_bfloat16_keeps_boxes_in_float32(plain):
     (dict(backbone_fields=dict(depth=2)), 'unknown field'),
     (dict(backbone='vit_ti16', backbone_fields=dict(norm='frozen')), 'unknown field')])
 def test_fields_that_do_not_fit_are_refused(fields, said):
-  if fields.get('backbone'):
-    model = models.create_model('detr_r50', **fields)
-  else:
-    model = tiny.detr(**fields)
+  make = functools.partial(models.create_model, 'detr_r50') if 'backbone' in fields else tiny.detr
   with pytest.raises(UserError, match=said):
+    model = make(**fields)
     jax.eval_shape(model.init, jax.random.key(0), tiny.images(8))
 
 
