@@ -60,7 +60,7 @@ def get_config(arg=None):
   if mixing:
     c.data.augment.append(dict(name='mixup', p=mixing))
   c.optimizer = dict(name='adam', momentum_dtype='bfloat16', weight_decay=a.wd, clip_norm=1.)
-  c.schedule = dict(name='cosine', peak=a.lr, warmup_steps=10_000)
+  c.schedule = dict(name='cosine', peak=a.lr, **recipes.warmup(a, c, 10_000))
   recipes.evaluate_and_save(c)
   if a.smoke:
     recipes.smoke(c)

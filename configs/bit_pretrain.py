@@ -48,11 +48,13 @@ def get_config(arg=None):
   c.optimizer = dict(name='sgd', momentum=.9, weight_decay=1e-3, clip_norm=0. if paper else 1.)
   if paper:
     drops = DROPS_JFT if a.data == 'jft' else DROPS
-    c.schedule = dict(name='staircase', form='timm', peak=.03 * a.batch_size / 256., warmup_steps=5_000,
+    c.schedule = dict(name='staircase', form='timm', peak=.03 * a.batch_size / 256.,
+                      **recipes.warmup(a, c, 5_000),
                       boundary_epochs=tuple(share * c.total_epochs for share in drops),
                       factors=tuple(.1 ** (i + 1) for i in range(len(drops))))
   else:
-    c.schedule = dict(name='cosine', peak=r['rate'] * a.batch_size / 256., warmup_steps=r['warmup'])
+    c.schedule = dict(name='cosine', peak=r['rate'] * a.batch_size / 256.,
+                      **recipes.warmup(a, c, r['warmup']))
   recipes.evaluate_and_save(c)
   if a.smoke:
     recipes.smoke(c)

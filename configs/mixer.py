@@ -46,7 +46,7 @@ def get_config(arg=None):
     c.data.augment += [dict(name='randaugment', flavor='tf', layers=2, magnitude=magnitude),
                        dict(name='mixup', p=mixing)]
   c.optimizer = dict(name='adam', weight_decay=decay, clip_norm=1.)
-  c.schedule = dict(name='linear', peak=peak, end=end * peak, warmup_steps=10_000)
+  c.schedule = dict(name='linear', peak=peak, end=end * peak, **recipes.warmup(a, c, 10_000))
   recipes.evaluate_and_save(c, times=40)
   if a.smoke:
     recipes.smoke(c)

@@ -30,7 +30,7 @@ def get_config(arg=None):
   c.data.augment += [dict(name='randaugment', flavor='tf', layers=2, magnitude=10.),
                      dict(name='mixup', p=.2)]
   c.optimizer = dict(name='adam', momentum_dtype='bfloat16', weight_decay=.1, clip_norm=1.)
-  c.schedule = dict(name='cosine', peak=1e-3, warmup_steps=10_000)
+  c.schedule = dict(name='cosine', peak=1e-3, **recipes.warmup(a, c, 10_000))
   recipes.evaluate_and_save(c, times=40)
   if a.smoke:
     recipes.smoke(c)

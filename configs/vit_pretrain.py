@@ -8,7 +8,8 @@
 set, under `--config.data.data_dir`; JFT-300M is not public, so `data=jft` wants `dataset=FOLDER` with
 TFRecord shards of your own. `dataset` is any other source for the same recipe: a built-in name, a folder
 with PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, or one of shards. Neither: the digits. Small
-images want a small patch: `--config.model.patch_size=4`.
+images want a small patch: `--config.model.patch_size=4`. On data that is not the paper's, the warm-up is
+a tenth of the run.
 
 The recipe: Adam with decoupled weight decay, batch 4096, 10,000 steps of warm-up; on ImageNet-1k also
 gradients clipped at norm 1. With `data` the head has a hidden layer of tanh (section 3.1), which
@@ -59,7 +60,7 @@ def get_config(arg=None):
   c.data = recipes.pretraining_data(a)
   c.optimizer = dict(name='adamw', weight_decay=r['weight_decay'], b1=.9, b2=.999,
                      clip_norm=r['clip'], freeze=())
-  c.schedule = dict(name=r['decay'], peak=r['peak'], warmup_steps=10_000)
+  c.schedule = dict(name=r['decay'], peak=r['peak'], **recipes.warmup(a, c, 10_000))
   if r['decay'] == 'linear':
     c.schedule.end = recipes.one_of('variant', a.variant, dict(code=1e-5, paper=0.))
   recipes.evaluate_and_save(c)

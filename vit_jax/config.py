@@ -158,7 +158,8 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
 def _clear_others(config: ConfigDict, overrides: Mapping[str, str]) -> None:
   """Sets what stands in epochs to 0 where the command line gives the same in steps, and vice versa."""
   known = dict(leaves(config))
-  for steps, epochs in (('total_steps', 'total_epochs'), ('every', 'every_epochs')):
+  for steps, epochs in (('total_steps', 'total_epochs'), ('every', 'every_epochs'),
+                        ('warmup_steps', 'warmup_epochs')):
     for given, other in ((steps, epochs), (epochs, steps)):
       for key in overrides:
         before, dot, name = key.rpartition('.')
@@ -191,7 +192,9 @@ def check(config: ConfigDict) -> None:
     if key not in config:
       raise UserError(f'the config has no {key!r}; begin it with vit_jax.config.base()')
   check_section('', config, {**known, 'name': ''})
-  ranges.check('', {'data.batch_size': config.data.get('batch_size')}, {'data.batch_size': int}, RANGES)
+  names = {f'{section}.name': config[section].get('name', '') for section in PASSED_ON}
+  ranges.check('', {**names, 'data.batch_size': config.data.get('batch_size')},
+               {**dict.fromkeys(names, str), 'data.batch_size': int}, RANGES)
 
 
 def check_section(key: str, section: Mapping, known: Mapping) -> None:

@@ -69,6 +69,20 @@ def evaluate_and_save(config: ConfigDict, times: int = 20) -> None:
     section.every_epochs = config.get_oneway_ref('total_epochs') / times
 
 
+def warmup(a, config: ConfigDict, steps: int) -> dict:
+  """Returns the warm-up of `config.schedule`: the paper's on its own data, a tenth of the run on other.
+
+  Args:
+    a: arguments of the config: `data` and `dataset`, as those of `pretraining_data`.
+    config: whose `total_steps` or `total_epochs` is the length.
+    steps: of the paper.
+  """
+  if a.data or any(row['source'] == a.dataset for row in PRETRAINING.values()):
+    return dict(warmup_steps=steps)
+  return dict(warmup_steps=config.get_oneway_ref('total_steps') // 10,
+              warmup_epochs=config.get_oneway_ref('total_epochs') / 10.)
+
+
 def pretraining_data(a, minival: bool = False) -> ConfigDict:
   """Returns `config.data` for training from random weights, as big_vision crops and tests.
 
@@ -87,6 +101,8 @@ def pretraining_data(a, minival: bool = False) -> ConfigDict:
     c.update(published)
     if minival and a.data == 'imagenet1k':
       c.train, c.validation = 'train[:99%]', 'train[99%:]'
+  elif a.dataset:  # by the name of its source
+    c.update(next((row for row in PRETRAINING.values() if row['source'] == a.dataset), {}))
   elif published:
     c.max_labels = published.get('max_labels', 1)
   c.crop = dict(name='inception', min_area=.05)

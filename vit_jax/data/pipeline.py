@@ -184,6 +184,10 @@ def training_splits(config, source) -> tuple[list[Split], list[float]]:
     return [source.split(config.train)], [1.]
   splits = []
   for part in config.mixture:
+    known = dict(source='', train='', weight=1.)
+    config_lib.check_section('data.mixture', part, known)
+    if set(part) != set(known):
+      raise UserError(f'data.mixture: {dict(part)} must have {", ".join(known)}')
     of = open_source(config, part['source'], part['train'])
     if (of.classes, of.channels) != (source.classes, source.channels):
       raise UserError(f'data.mixture: {of.name} has {len(of.classes)} classes and {of.channels} '

@@ -16,6 +16,8 @@ from vit_jax.errors import UserError, unknown
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
 
 
+DTYPES = ('float32', 'bfloat16', 'float16')  # of a computation
+
 # Numbers of a module that are not simply 0 or more.
 RANGES = {
     'num_classes|patch_size|width|num_heads|mlp_dim|tokens_mlp_dim|channels_mlp_dim|stem_width|'
@@ -86,7 +88,7 @@ def create(models: Mapping[str, Variant], name: str, overrides: Mapping[str, Any
     if field not in fields:
       raise unknown(f'field of model {name!r}:', field, fields)
     overrides[field] = _hashable(value)
-  if isinstance(overrides.get('dtype'), str):
+  if 'dtype' in overrides:
     overrides['dtype'] = _dtype(overrides['dtype'])
   ranges.check(f'model {name!r}: ', overrides, fields, RANGES)
   if overrides.get('depths') == ():
@@ -101,7 +103,8 @@ def _hashable(value):
   return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
-def _dtype(name: str) -> jnp.dtype:
-  if name not in ('float32', 'bfloat16', 'float16'):
-    raise UserError(f'dtype {name!r} is not one of float32, bfloat16, float16')
-  return jnp.dtype(name)
+def _dtype(kind) -> jnp.dtype:
+  """Returns what a name stands for, as a config has it; a dtype as it is."""
+  if isinstance(kind, (str, int, float, tuple, type(None))) and kind not in DTYPES:
+    raise UserError(f'dtype {kind!r} is not one of {", ".join(DTYPES)}')
+  return jnp.dtype(kind)
