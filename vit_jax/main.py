@@ -31,7 +31,7 @@ def parser() -> flags_lib.Parser:
   flags.add_argument('--distributed', default='auto', metavar='auto|off|HOST:PORT,COUNT,INDEX',
                      help='how several processes find each other; auto: as SLURM, MPI or the TPU pod '
                           'say (default), off: one process')
-  flags.add_argument('--connect_seconds', type=int, default=300, metavar='N',
+  flags.add_argument('--connect_seconds', type=flags_lib.number(1), default=300, metavar='N',
                      help='how long the processes of a job wait for each other (default 300)')
   flags.add_argument('--cpu_devices', type=flags_lib.number(0), default=0, metavar='N',
                      help='run on N forced CPU devices, to try a mesh without hardware')
