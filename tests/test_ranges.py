@@ -1,4 +1,4 @@
-"""Values of options: the types of annotations, intervals of numbers, one sentence for what does not fit."""
+"""Values of options: types of annotations, intervals of numbers, one sentence for what does not fit."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +31,8 @@ def test_an_interval_holds_its_numbers(text, inside, outside):
     (int | None, (None, 3), ('x', 1.5, -1)),
     (int | tuple[int, int], (3, (3, 4), [3, 4]), ((3,), (3, 4, 5), (3, 1.5), '34', (3, -1))),
     (tuple[int, ...], ((), (1, 2, 3), [1]), (1, (1.5,), 'x', (1, NAN))),
-    (Sequence[tuple[str, float]], ((), (('a', .1),), [['a', 1]]), (('a', .1), (('a', 'b'),), (('a', -1.),))),
+    (Sequence[tuple[str, float]], ((), (('a', .1),), [['a', 1]]),
+     (('a', .1), (('a', 'b'),), (('a', -1.),))),
     (str | Sequence[str], ('a', ('a', 'b')), (1, (1,))),
     (Mapping, ({}, ConfigDict()), (1, (), 'x'))])
 def test_a_value_is_of_its_annotated_type(kind, good, bad):
@@ -48,7 +49,8 @@ def test_a_value_is_of_its_annotated_type(kind, good, bad):
     (1., float, '[0, 1)', 'x=1.0 must be a number, at least 0 and below 1'),
     (0, float, '(0, 1]', 'x=0 must be a number, above 0 and at most 1'),
     (INF, float, '[0, inf)', 'x=inf must be a number, finite'),
-    ('y', int | tuple[int, int], '[1, inf)', "x='y' must be a whole number or 2 whole numbers, at least 1"),
+    ('y', int | tuple[int, int], '[1, inf)',
+     "x='y' must be a whole number or 2 whole numbers, at least 1"),
     (3, Sequence[tuple[int, int]], '[1, 9]',
      'x=3 must be a list of 2 whole numbers, at least 1 and at most 9'),
     (1, str, '[1, inf)', 'x=1 must be text'), (1, bool, '[1, inf)', 'x=1 must be true or false')])
@@ -59,7 +61,8 @@ def test_the_sentence_names_value_type_and_limits(value, kind, interval, said):
 
 
 @pytest.mark.parametrize('default, good, bad', [
-    (1, 2, 1.5), (1., 2, 'x'), ('', 'x', 1), (True, False, 1), ((0, 0), (1, 2), (1,)), ((.5,), (1, 2), ('x',)),
+    (1, 2, 1.5), (1., 2, 'x'), ('', 'x', 1), (True, False, 1), ((0, 0), (1, 2), (1,)),
+    ((.5,), (1, 2), ('x',)),
     ((), ('a',), 'a'), ([], [1], 1), (dict(name='x'), dict(name='y', z=1), 'y')])
 def test_a_default_tells_the_type(default, good, bad):
   kinds = {'a': ranges.like(default)}

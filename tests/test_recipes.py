@@ -277,9 +277,11 @@ OWN = ['vit_finetune.py:dataset=mine', 'vit_finetune.py:dataset=oxford_flowers10
        'vit_finetune.py:dataset=vtab/dtd', 'vit_finetune.py:dataset=imagenet2012', 'bit_finetune.py',
        'bit_finetune.py:dataset=mine,examples=100000', 'bit_finetune.py:dataset=imagenet2012',
        'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'detr.py:dataset=mine',
-       'detr.py:dataset=mine,epochs=50,batch_size=16', 'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
+       'detr.py:dataset=mine,epochs=50,batch_size=16',
+       'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
        'detr_small.py:dataset=mine', 'augreg.py', 'augreg.py:epochs=30', 'bit_pretrain.py', 'mixer.py',
-       'vit_plain.py', 'vit_pretrain.py', 'vit_pretrain.py:epochs=7', 'quickstart.py', 'quickstart_detr.py']
+       'vit_plain.py', 'vit_pretrain.py', 'vit_pretrain.py:epochs=7', 'quickstart.py',
+       'quickstart_detr.py']
 
 
 @pytest.mark.parametrize('images', [100, 1_000, 20_000, 1_200_000])

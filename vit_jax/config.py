@@ -21,7 +21,8 @@ OPEN = (*PASSED_ON, 'transforms', 'test_transforms')
 # Numbers of `base` and of `data` that are not simply 0 or more.
 RANGES = {
     'seed': f'[0, {2 ** 32 - 1}]', 'ema_decay': '[0, 1)', 'mesh.data|mesh.fsdp|mesh.model': '[-1, inf)',
-    'accumulate|checkpoint.keep|data.batch_size|data.resolution|data.repeats|data.max_labels': '[1, inf)',
+    'accumulate|checkpoint.keep': '[1, inf)',
+    'data.batch_size|data.resolution|data.repeats|data.max_labels': '[1, inf)',
     'data.mean': '[0, 1]', 'data.std': '(0, 1]'}
 
 
@@ -329,8 +330,8 @@ def interval(config: ConfigDict, section: str, num_train: int) -> int:
   """
   every, epochs = config[section].every, config[section].every_epochs
   if every and epochs or every < 0 or not epochs >= 0.:
-    raise UserError(f'set {section}.every (steps) or {section}.every_epochs, not negative, and the other '
-                    f'to 0; now {every} and {epochs}')
+    raise UserError(f'set {section}.every (steps) or {section}.every_epochs, not negative, and the '
+                    f'other to 0; now {every} and {epochs}')
   return max(round(epochs * num_train / config.data.batch_size), 1) if epochs else every
 
 

@@ -190,7 +190,8 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
                       f'(optimizer.{option}=default takes it out)')
   given = dict(options, weight_decay=weight_decay, decay=decay, decay_factors=decay_factors,
                clip_norm=clip_norm, layer_decay=layer_decay, freeze=freeze, rate_factors=rate_factors)
-  ranges.check('optimizer.', given, ranges.annotations(make) | ranges.annotations(kind.direction), RANGES)
+  kinds = ranges.annotations(make) | ranges.annotations(kind.direction)
+  ranges.check('optimizer.', given, kinds, RANGES)
   weight_decay = kind.weight_decay if weight_decay is None else weight_decay
   chain = [optax.clip_by_global_norm(clip_norm)] * bool(clip_norm) + [kind.direction(**options)]
   if weight_decay:

@@ -114,7 +114,8 @@ def _numbers(value):
 def _words(kind) -> str:
   origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
   if origin in (tuple, Sequence):
-    items = {int: 'whole numbers', float: 'numbers'}.get(inner[0], _words(inner[0])) if inner else 'values'
+    plural = {int: 'whole numbers', float: 'numbers'}
+    items = plural.get(inner[0], _words(inner[0])) if inner else 'values'
     fixed = origin is tuple and inner and inner[-1] is not ...
     return f'{len(inner)} {items}' if fixed else f'a list of {items}'
   return {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text',

@@ -50,8 +50,8 @@ def read_batches(data, task, config, count: int, step: int):
   augmented = jax.jit(lambda batch, step: task.augment(batch, keys(config.seed, step)[0]))
   steps = -(-count // config.data.batch_size)
   images, targets = [], []
-  for number, batch in data.train.after(step, step + steps):
-    batch = augmented(batch, number)
+  for at, batch in data.train.after(step, step + steps):
+    batch = augmented(batch, at)
     images += list(np.asarray(batch['image']))
     targets += list(np.asarray(batch['target']))
   test = next(iter(data.splits['test']))

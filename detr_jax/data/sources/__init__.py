@@ -11,6 +11,7 @@ from detr_jax.data.sources.base import Categories, DetectionExample, DetectionSp
 from detr_jax.data.sources.coco import Coco, find, split_parts, stamp
 from detr_jax.data.sources.digit_scenes import DigitScenes
 from detr_jax.data.sources.tfds import TFDS
+from vit_jax.data.sources.tfds import no_folder
 from vit_jax.errors import UserError, unknown
 
 BUILT_IN = dict(digit_scenes=DigitScenes)
@@ -56,8 +57,8 @@ def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_
     raise unknown('data source', name, BUILT_IN)
   if folder and not os.path.exists(os.path.join(name, 'dataset_info.json')):
     return Coco(name, train, panoptic, masks, id_slots, on_error, outside, exif, segments)
-  if name.startswith((os.sep, '.', '~')) and not folder or os.path.isfile(name):
-    raise UserError(f'data source {name!r} is no folder; expected one with annotations/*.json')
+  if not folder and (reason := no_folder(name)):
+    raise UserError(f'data source {name!r} is {reason}; expected a folder with annotations/*.json')
   return TFDS(name, data_dir, masks, id_slots, on_error, exif == 'stored', segments == 'published')
 
 

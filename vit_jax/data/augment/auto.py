@@ -82,8 +82,8 @@ def _names(ops: Sequence[str] | None, flavor: str, increasing: bool, magnitude: 
     raise UserError("augmentation 'randaugment' has increasing forms in flavor='pil' alone; leave "
                     'increasing out, or set the flavor')
   if magnitude > look.max_magnitude:
-    raise UserError(f"magnitude of augmentation 'randaugment' is {magnitude:g}; flavor={flavor!r} goes up "
-                    f'to {look.max_magnitude:g}')
+    raise UserError(f"magnitude of augmentation 'randaugment' is {magnitude:g}; flavor={flavor!r} goes "
+                    f'up to {look.max_magnitude:g}')
   for name in ops or ():
     if name not in look.operations:
       raise UserError(f"augmentation 'randaugment' has no operation {name!r} in flavor={flavor!r}; "
