@@ -4,8 +4,9 @@
     python -m benchmarks.input_quality --images=FOLDER --interpolation=bicubic
 
 Each photograph is written in each container, then resized whole, to 224 pixels and less of its short
-side, by `data.images.Quick`, as training calls it, and by Pillow's antialiased filter in float. Cells are
-mean differences over all pixels and photographs, in grey levels, and in brackets the CPU ms an image.
+side, by `data.images.Quick`, as training calls it, and by Pillow's antialiased filter in float. A cell
+is the mean difference over all pixels and photographs, in grey levels, and in brackets the CPU ms an
+image.
 Without --images: scikit-learn's two photographs (640x427).
 """
 
