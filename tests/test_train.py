@@ -511,3 +511,28 @@ def test_the_average_is_evaluated_with_averaged_statistics(tmp_path):
   with config.unlocked():
     config.init_from = str(tmp_path)  # as predict, convert and the next run read it
   assert evaluate.evaluate(config)['test/accuracy'] == pytest.approx(results['test_accuracy'])
+
+
+@pytest.mark.parametrize('at', [4, 12])
+def test_an_evaluation_that_a_signal_put_off_is_made_up_for(at, tmp_path):
+  # Saving goes first; the step that was due, the last one too, gets its measures at the next start.
+  config = tiny(**{'mesh.data': 1, 'evaluate.every': 4, 'checkpoint.keep': 99})
+  whole, workdir = str(tmp_path / 'whole'), str(tmp_path / 'run')
+  want = train.train(config, whole)
+  stop_after(config, workdir, at)
+  got = train.train(config, workdir)
+  assert evaluations(workdir) == pytest.approx(evaluations(whole))
+  assert got['best_step'] == want['best_step'] and got['test_accuracy'] == want['test_accuracy']
+  for step in steps_kept(whole):
+    of = lambda run: checkpoint.metrics(os.path.join(run, 'checkpoints', str(step)))  # noqa: B023
+    assert of(workdir) == pytest.approx(of(whole)), step
+
+
+def test_ctrl_c_where_nothing_is_to_be_saved_is_one_line(capsys):
+  from vit_jax import errors
+
+  def interrupted():
+    raise KeyboardInterrupt
+  with pytest.raises(SystemExit) as ended:
+    errors.exit_cleanly('vit_jax', interrupted)
+  assert ended.value.code == 130 and capsys.readouterr().err == 'vit_jax: stopped\n'

@@ -22,6 +22,7 @@ from vit_jax import files, integrity, processes, trees
 from vit_jax.errors import UserError
 
 BEST = '@best'  # behind a workdir: its best checkpoint instead of the newest one
+METRICS = ('metrics', 'metrics')  # Orbax's names
 SCORE = 'score'  # among the metrics of a checkpoint: by which they are compared, larger is better
 # What the system says of a disk that is full.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -185,6 +186,13 @@ class Checkpoints:
                       f'{error.strerror}; rename it') from None
     return ''
 
+  def amend(self, step: int, found: dict[str, float]) -> None:
+    """Writes what is saved beside the state of a step anew, when the state is on disk."""
+    self.wait()
+    folder = os.path.join(self._folder, str(step), *METRICS)
+    if jax.process_index() == 0 and os.path.isfile(folder):
+      files.write_json(folder, found)
+
   def newest(self) -> int | None:
     """Returns the newest step that is saved, or None."""
     return next(iter(steps_in(self._folder)), None)
@@ -211,7 +219,7 @@ class Checkpoints:
 def metrics(folder: str) -> dict[str, float]:
   """Returns what was saved beside the state in the folder of a step; {} where that is not known."""
   try:
-    return dict(files.read_json(os.path.join(folder, 'metrics', 'metrics'), ''))  # Orbax's names
+    return dict(files.read_json(os.path.join(folder, *METRICS), ''))
   except (FileNotFoundError, UserError, TypeError, ValueError):
     return {}
 

@@ -56,6 +56,9 @@ def exit_cleanly(program: str, main: Callable[[], None]) -> None:
   except UserError as error:
     print(f'{program}: {" ".join(str(error).split())}', file=sys.stderr)
     sys.exit(2)
+  except KeyboardInterrupt:  # where nothing is to be saved
+    print(f'{program}: stopped', file=sys.stderr)
+    sys.exit(130)
   except BrokenPipeError:  # `... | head` closed the pipe: nobody is left to tell.
     sys.stderr.close()
     sys.exit(0)

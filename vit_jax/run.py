@@ -98,6 +98,8 @@ class Run:
     state, step = found
     saved = self._checkpoints.metrics(step)
     self._progress = {k: saved[k] for k in ('best', 'best_step', 'stale') if k in saved}
+    if SCORE in saved:
+      self._measured = step, saved
     self.say(f'resumed from step {step}')
     return state
 
@@ -122,6 +124,14 @@ class Run:
   def stopping(self, step: int) -> bool:
     """Tells whether a stop signal came; all processes get the same answer for the same step."""
     return self._stop.asked(step)
+
+  def owes(self, step: int) -> bool:
+    """Tells whether an evaluation was due at a step and not done: a signal came, and saving went first."""
+    return step > 0 and self.due('evaluate', step) and self._measured[0] != step
+
+  def amend(self, step: int) -> None:
+    """Adds the measures of a step to its checkpoint, which is saved already."""
+    self._checkpoints.amend(step, self._metrics(step))
 
   @property
   def exhausted(self) -> bool:
@@ -244,8 +254,11 @@ class Run:
       UserError: when it cannot be written.
     """
     self.flush()
+    self._checkpoints.save(step, state, self._metrics(step))
+
+  def _metrics(self, step: int) -> dict[str, float]:
     measured, measures = self._measured
-    self._checkpoints.save(step, state, {**self._progress, **(measures if measured == step else {})})
+    return {**(measures if measured == step else {}), **self._progress}
 
   def seconds(self) -> float:
     """Returns the time since the run was opened."""

@@ -106,8 +106,18 @@ def make_step(config, task, optimizer, schedule, shapes):
 
 def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
   """Runs the steps that are left."""
-  measures, step = {}, int(state.step)
-  last = step if run.exhausted else run.total_steps
+  step = int(state.step)
+
+  def measured(splits=()):
+    with run.paused():
+      found = evaluate(*step_lib.evaluated(state), splits)
+    run.report(step, found, evaluate.tables)
+    return found
+
+  if run.owes(step):
+    measured()
+    run.amend(step)
+  measures, last = {}, step if run.exhausted else run.total_steps
   try:
     for number, batch in data.train.after(step, last):
       run.profile(number)
@@ -116,10 +126,7 @@ def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
       run.log(step, sums, config.data.batch_size)
       stopped, measures = run.stopping(step), {}
       if run.due('evaluate', step) and not stopped:
-        with run.paused():
-          measures = evaluate(*step_lib.evaluated(state),
-                              () if step == run.total_steps else config.evaluate.splits)
-        run.report(step, measures, evaluate.tables)
+        measures = measured(() if step == run.total_steps else config.evaluate.splits)
       if run.due('checkpoint', step) or run.improved(step) or run.exhausted or stopped:
         run.save(step, state)
       if stopped or run.exhausted:
@@ -129,7 +136,7 @@ def _loop(config, run, data, evaluate, state, train_step, constants) -> dict:
   except Exception:  # an image that cannot be read, say
     run.give_up(step, state)
     raise
-  done = step == run.total_steps or run.exhausted
+  done = step == run.total_steps and not run.owes(step) or run.exhausted
   if done and (not measures or config.evaluate.splits and run.exhausted):  # not all is measured
     measures = evaluate(*step_lib.evaluated(state))
   return finish(run, state, measures, step, done)
