@@ -126,7 +126,7 @@ class Run:
     return self._stop.asked(step)
 
   def owes(self, step: int) -> bool:
-    """Tells whether an evaluation was due at a step and not done: a signal came, and saving went first."""
+    """Tells whether an evaluation was due at a step and not done: a signal came, saving went first."""
     return step > 0 and self.due('evaluate', step) and self._measured[0] != step
 
   def amend(self, step: int) -> None:
