@@ -96,7 +96,8 @@ def test_an_address_is_no_workdir(address, tmp_path, monkeypatch):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('content', [b'', b'{"model": {"na', b'\xff\xfe\x00', b'[' * 100_000])
+@pytest.mark.parametrize('content', [b'', b'{"model": {"na', b'\xff\xfe\x00', b'[' * 100_000,
+                                     b'[3]', b'7'])
 @pytest.mark.parametrize('name', ['config.json', 'info.json', 'constants.json'])
 def test_json_that_is_damaged_is_named_with_a_remedy_that_works(name, content, run):
   workdir_lib.check_constants(run, dict(teacher='a'))
@@ -112,6 +113,15 @@ def test_json_that_is_damaged_is_named_with_a_remedy_that_works(name, content, r
   os.remove(path)  # the remedy
   start()
   assert stages(run) == [''] and json.load(open(path))
+
+
+@pytest.mark.parametrize('content', ['', '[3]', '{}', '{"model": {}}', '{"stages": [3]}'])
+def test_a_config_that_describes_no_run_is_named(content, run):
+  with open(os.path.join(run, 'config.json'), 'w') as file:
+    file.write(content)
+  assert stages(run) == ['']
+  with pytest.raises(UserError, match='config.json is damaged .*after removing that file'):
+    run_config(run)
 
 
 @pytest.mark.parametrize('name', ['config.json', 'info.json'])

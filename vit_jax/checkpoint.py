@@ -296,9 +296,9 @@ def _whole(folder: str, steps: list[int]) -> int:
 def stages(workdir: str) -> list[str]:
   """Returns the folders of a run's stages in order; of a run without stages, ['']."""
   try:
-    config = files.read_json(os.path.join(workdir, 'config.json'), '')
+    config = files.read_object(os.path.join(workdir, 'config.json'), '')
     return [stage['name'] for stage in config.get('stages', ())] or ['']
-  except (FileNotFoundError, UserError):
+  except (FileNotFoundError, UserError, KeyError, TypeError):  # told where the config is read
     return ['']
 
 

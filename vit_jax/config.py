@@ -139,7 +139,8 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
              (os.listdir(folder) if os.path.isdir(folder) else ()) if f.endswith(('.py', '.json'))]
     raise UserError(f'no config file {path!r}; {nearest(path, known)}')
   if path.endswith('.json'):
-    config = ConfigDict(files.read_json(path, 'give the --config of the run, after removing that file'))
+    config = ConfigDict(files.read_object(
+        path, 'give the --config of the run, after removing that file'))
   else:
     module = runpy.run_path(path)
     if 'get_config' not in module:

@@ -67,6 +67,16 @@ def read_json(path: str, remedy: str) -> object:
     raise UserError(f'{path} is damaged ({error}); {remedy}') from None
 
 
+def read_object(path: str, remedy: str, *keys: str) -> dict:
+  """Returns the JSON object in a file that has all of the keys; raises as `read_json`."""
+  found = read_json(path, remedy)
+  if not isinstance(found, dict):
+    raise UserError(f'{path} is damaged (it holds no JSON object); {remedy}')
+  if missing := [key for key in keys if key not in found]:
+    raise UserError(f'{path} is damaged (it has no {", ".join(map(repr, missing))}); {remedy}')
+  return found
+
+
 @contextlib.contextmanager
 def replacing(path: str, mode: str = 'w') -> Iterator:
   """Gives a file to write that takes the place of `path` when all of it is on disk.

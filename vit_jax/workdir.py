@@ -103,7 +103,7 @@ def _open(workdir: str, config, info: Info | None) -> list[str]:
   past = any(checkpoint.exists(os.path.join(workdir, name)) for name in names)
   try:
     if past and os.path.exists(path):
-      old = files.read_json(path, 'remove it to go on with the config that is given with --config')
+      old = files.read_object(path, 'remove it to go on with the config that is given with --config')
       said = _compare(dict(config_lib.leaves(old)), dict(config_lib.leaves(new)), workdir)
     if past and info and os.path.exists(os.path.join(workdir, 'info.json')):
       _compare_data(Info.load(workdir), info, workdir)
@@ -147,7 +147,7 @@ def check_constants(workdir: str, found: dict[str, str]) -> None:
   def compare() -> str:
     path = os.path.join(workdir, 'constants.json')
     try:
-      old = files.read_json(path, 'remove it if the run shall go on with what is given now')
+      old = files.read_object(path, 'remove it if the run shall go on with what is given now')
     except FileNotFoundError:
       if found:
         files.write_json(path, found)

@@ -53,7 +53,7 @@ class Info:
     """Reads `info.json`, of a class with more facts too; UserError when it is missing or damaged."""
     path = os.path.join(workdir, 'info.json')
     try:
-      values = files.read_json(path, 'start the run again with its --config after removing that file')
+      values = files.read_object(path, 'start the run again with its --config after removing that file')
       known = {field.name for field in dataclasses.fields(cls)}
       return cls(**{k: _tuples(v) for k, v in values.items() if k in known})
     except FileNotFoundError:

@@ -1,7 +1,6 @@
 """Weights in: from a run or a published file, fitted to the model that is to use them."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax import checkpoint, models, trees
+from vit_jax import checkpoint, files, models, trees
 from vit_jax.data.augment import normalize
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
@@ -93,11 +92,11 @@ def read(path: str, num_heads: int | None = None) -> Source:
 def run_config(workdir: str) -> dict:
   """Returns the config that a run saved; UserError when there is none."""
   try:
-    with open(os.path.join(workdir, 'config.json')) as file:
-      return json.load(file)
-  except (OSError, ValueError) as error:
-    raise UserError(f'{workdir!r} is no workdir of a run: config.json is missing or damaged '
-                    f'({error})') from None
+    return files.read_object(
+        os.path.join(workdir, 'config.json'),
+        'start the run again with its --config after removing that file', 'model', 'task', 'data')
+  except FileNotFoundError:
+    raise UserError(f"{workdir!r} is not a run's workdir: it holds no config.json") from None
 
 
 def run_model(workdir: str, **overrides) -> nn.Module:
