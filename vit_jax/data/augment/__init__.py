@@ -68,14 +68,19 @@ def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[M
   return images, targets
 
 
+def check_channels(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+  """Raises UserError unless mean and std are one number each, or one per channel."""
+  for name, values in (('mean', mean), ('std', std)):
+    if len(values) not in (1, channels):
+      raise UserError(f'data.{name} has {len(values)} numbers, the images {channels} channels; give one '
+                      'number or one per channel')
+
+
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
   """Returns (images - mean) / std; mean and std per channel, or one number for all.
 
   Raises:
     UserError: when their number is neither 1 nor that of the channels.
   """
-  for name, values in (('mean', mean), ('std', std)):
-    if len(values) not in (1, images.shape[-1]):
-      raise UserError(f'data.{name} has {len(values)} numbers, the images {images.shape[-1]} '
-                      f'channels; give one number or one per channel')
+  check_channels(mean, std, images.shape[-1])
   return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
