@@ -4,10 +4,12 @@ import csv
 import os
 import types
 
+import numpy as np
 import pytest
 
 from vit_jax import config as config_lib, evaluate, fewshot, train
 from vit_jax.errors import UserError
+from vit_jax.evaluation.scoring import Evaluation
 
 from tests.conftest import ROOT
 
@@ -71,7 +73,7 @@ class Counting:
   """An evaluator that counts batches."""
 
   def step(self, params, model_state, batch):
-    return batch
+    return batch['number']
 
   def update(self, total, outputs):
     return (total or 0) + int(outputs)
@@ -89,16 +91,19 @@ def test_all_evaluators_share_one_reading_of_each_split():
   class Split:
     def __iter__(self):
       reads.append(self)
-      return iter((1, 2))
+      return iter([dict(number=n, mask=np.asarray([1., n > 1])) for n in (1, 2)])
+
+    def __len__(self):
+      return 4  # of which the mask shows 3
 
   class Other(Counting):
     def finish(self, total):
       return {'twice': 2 * total}
 
-  task = types.SimpleNamespace(evaluators=lambda: [Counting(), Other()])
-  data = types.SimpleNamespace(splits=dict(test=Split(), minival=Split()))
-  config = tiny()
-  evaluation = train.Evaluation(task, data, config, None)
-  assert evaluation({}, {}) == {'test/sum': 3, 'test/twice': 6, 'minival/sum': 3, 'minival/twice': 6}
+  task = types.SimpleNamespace(evaluators=lambda split: [Counting(), Other()])
+  evaluation = Evaluation(task, dict(test=Split(), minival=Split()), tiny(), None, 2)
+  measures = {'sum': 3, 'twice': 6, 'unreadable': 1}
+  assert evaluation({}, {}) == {f'{split}/{k}': v for split in ('test', 'minival')
+                                for k, v in measures.items()}
   assert len(reads) == 2
   assert evaluation.tables['minival_all'] == [{'sum': 3}]

@@ -397,7 +397,6 @@ def test_intervals_may_be_told_in_epochs(tmp_path):
 @pytest.mark.parametrize('wrong, sentence', [
     ({'evaluate.patience': 2}, 'evaluate.patience=2 counts evaluations'),
     ({'evaluate.every': 2, 'evaluate.every_epochs': 1.}, 'evaluate.every_epochs'),
-    ({'checkpoint.every_epochs': 1.}, 'checkpoint.every_epochs'),
     ({'evaluate.splits': "('val',)"}, "unknown split in evaluate.splits: 'val'")])
 def test_an_evaluation_that_cannot_be_is_refused_before_the_workdir_is_made(wrong, sentence, tmp_path):
   with pytest.raises(UserError, match=sentence):

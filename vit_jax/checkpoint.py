@@ -238,6 +238,7 @@ def is_run(path: str) -> bool:
 
 def split_best(path: str) -> tuple[str, bool]:
   """Returns (workdir, whether its best checkpoint is meant) of WORKDIR or WORKDIR@best."""
+  path = os.fspath(path)
   if path.endswith(BEST) and not os.path.isdir(path):
     return path.removesuffix(BEST), True
   return path, False
