@@ -18,6 +18,7 @@ HUGE, NAN, INF = 10 ** 12, float('nan'), float('inf')
 NEGATIVE = ('mesh.data', 'mesh.fsdp', 'mesh.model', 'model.head_bias')
 OPTIONAL = ('model.representation_size', 'model.layer_scale', 'optimizer.weight_decay',
             'task.target_threshold', 'task.teacher.image_size')
+FIXED = ('data.mean', 'data.std', 'data.resolution', 'log.profile')  # lists of a fixed length
 TINY = 'tests/configs/tiny.py'
 # Configs, with options that readers know and the configs leave out.
 CASES = {
@@ -101,6 +102,7 @@ def wrong(name: str, old):
     yield from () if name in OPTIONAL else (None,)
   elif isinstance(old, (tuple, list)) and old and all(map(number, old)):
     yield from (tuple(v for _ in old) for v in (NAN, -1, 'x', None, (1, 2)))
+    yield from ((), (*old, *old, *old, *old)) if name in FIXED else ()
     yield from (3, 'x', None)
   elif isinstance(old, bool):
     yield from ('x', 3, None, NAN)

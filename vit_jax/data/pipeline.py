@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import config as config_lib, files, sharding
-from vit_jax.data import crops, listing
+from vit_jax.data import augment, crops, listing
 from vit_jax.data.info import Info
 from vit_jax.data.order import CROP, Mixture, Shuffled, num_lanes
 from vit_jax.data.reader import Batch, Batches, Fill, Reader, Shapes
@@ -112,6 +112,7 @@ class Data:
 
   def __init__(self, info: Info, train: Train, splits: Mapping[str, Test], shapes: Shapes,
                batch_size: int):
+    augment.check_channels(info.mean, info.std, info.channels)
     self.info, self.train, self.splits = info, train, splits
     self.example = {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
                     for key, (shape, dtype) in shapes.items()}
