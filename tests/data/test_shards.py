@@ -268,6 +268,12 @@ def test_converting_tells_what_it_cannot_do(tmp_path):
   with pytest.raises(UserError, match=r'1 damaged image\(s\), the first is .*1.png'):
     run(shards=1, check=True)
   assert not os.path.exists(tmp_path / 'out')
+  run(shards=2)
+  before = sorted(os.listdir(tmp_path / 'out'))
+  with pytest.raises(UserError, match='holds other shards .train-00000-of-00002.tfrecord, '):
+    run(shards=1)
+  assert sorted(os.listdir(tmp_path / 'out')) == before
+  run(shards=2)  # the same once more
 
 
 def test_a_shard_that_is_not_as_long_as_its_manifest_says_is_told(tmp_path):

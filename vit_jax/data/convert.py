@@ -21,7 +21,7 @@ from vit_jax import errors, files
 from vit_jax.data import images, listing, records
 from vit_jax.data.sources.base import Split
 from vit_jax.data.sources.folder import Folder
-from vit_jax.data.sources.shards import MANIFEST
+from vit_jax.data.sources.shards import MANIFEST, record_files
 from vit_jax.data.sources.tfds import no_folder
 from vit_jax.flags import Parser, number
 
@@ -95,6 +95,10 @@ def convert(source: str, target: str, *, shards: int = 16, splits: str = '', tra
 def _write(folder: Folder, found: Mapping[str, Split], target: str, shards: int,
            file_format: str) -> dict:
   """Writes all splits and returns what `shards.json` holds."""
+  written = {f'{name}-{i:05d}-of-{shards:05d}.{file_format}' for name in found for i in range(shards)}
+  if other := sorted(set(record_files(target)) - written):
+    raise errors.UserError(f'{target} holds other shards ({listing.some(other, 3)}), which would be '
+                           'mixed with these; name another folder, or remove them')
   os.makedirs(target, exist_ok=True)
   progress, lengths = Progress(sum(map(len, found.values()))), {}
   for name, split in found.items():
