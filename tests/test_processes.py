@@ -25,10 +25,10 @@ def free_port() -> int:
     return s.getsockname()[1]
 
 
-def job(workdir, count: int, *flags, devices: int = 1, script: str = '', arguments: str = ''):
-  """Starts the processes of a job; `script` runs in each before the command does."""
+def job(workdir, count: int, *flags, devices: int = 1, script: str = '', arguments: str = '', start=None):
+  """Starts the first `start` processes of a job of `count`, or all; `script` runs in each before the command."""
   port, out = free_port(), []
-  for i in range(count):
+  for i in range(count if start is None else start):
     words = [f'--config={TINY}:{arguments}', f'--workdir={workdir}', f'--cpu_devices={devices}',
              f'--distributed=localhost:{port},{count},{i}', *flags]
     code = f'{script}\nfrom vit_jax import errors, main\nerrors.exit_cleanly("vit_jax", main.main)'
@@ -163,10 +163,10 @@ def test_another_config_is_refused_in_every_process(halved):
   assert all('holds the run of another config' in t and 'seed 0 -> 3' in t for t in outputs), outputs
 
 
-def test_a_process_whose_others_never_come_says_so_and_ends():
-  started = job('nowhere', 2, '--connect_seconds=1')[:1]
-  codes, outputs = finish(started)
+def test_a_process_whose_others_never_come_says_so_and_ends(tmp_path):
+  codes, outputs = finish(job(tmp_path / 'run', 2, '--connect_seconds=1', start=1))
   assert codes == [2] and 'did not connect within 1 s (process 0 of 2' in outputs[0], outputs
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('value', ['localhost:1', 'localhost:1,two,0', 'localhost:1,2,2', 'host:1,0,0'])

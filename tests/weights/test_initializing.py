@@ -162,7 +162,7 @@ def test_a_head_that_the_config_throws_away_is_not_evaluated(save):
 def test_a_run_of_a_detector_points_at_the_other_package(use, tmp_path):
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
   (tmp_path / 'config.json').write_text(json.dumps(dict(
-      model=dict(name='detr_r50'), task=dict(name='detr_jax.tasks.detection.Detection'))))
+      model=dict(name='detr_r50'), task=dict(name='detr_jax.tasks.detection.Detection'), data={})))
   Info('', ('a',), 3, (8, 8)).save(str(tmp_path))
   with pytest.raises(UserError, match='a run of a task of detr_jax, .* use detr_jax in place of'):
     use(str(tmp_path))
