@@ -25,10 +25,11 @@ def free_port() -> int:
     return s.getsockname()[1]
 
 
-def job(workdir, count: int, *flags, devices: int = 1, script: str = '', arguments: str = '', start=None):
-  """Starts the first `start` processes of a job of `count`, or all; `script` runs in each before the command."""
+def job(workdir, count: int, *flags, devices: int = 1, script: str = '', arguments: str = '',
+        started: int | None = None):
+  """Starts a job's processes, or the first `started`; `script` runs in each before the command."""
   port, out = free_port(), []
-  for i in range(count if start is None else start):
+  for i in range(count if started is None else started):
     words = [f'--config={TINY}:{arguments}', f'--workdir={workdir}', f'--cpu_devices={devices}',
              f'--distributed=localhost:{port},{count},{i}', *flags]
     code = f'{script}\nfrom vit_jax import errors, main\nerrors.exit_cleanly("vit_jax", main.main)'
@@ -164,7 +165,7 @@ def test_another_config_is_refused_in_every_process(halved):
 
 
 def test_a_process_whose_others_never_come_says_so_and_ends(tmp_path):
-  codes, outputs = finish(job(tmp_path / 'run', 2, '--connect_seconds=1', start=1))
+  codes, outputs = finish(job(tmp_path / 'run', 2, '--connect_seconds=1', started=1))
   assert codes == [2] and 'did not connect within 1 s (process 0 of 2' in outputs[0], outputs
   assert not (tmp_path / 'run').exists()
 
