@@ -23,7 +23,9 @@ def measure(depth: int, scan: bool, batch: int = 8) -> None:
   import jax.numpy as jnp
 
   import vit_jax
-  from vit_jax import optimizers, sharding, step as step_lib
+  from vit_jax.optim import optimizers
+  from vit_jax import sharding
+  from vit_jax.training import step as step_lib
   from vit_jax.data.info import Info
   from vit_jax.tasks.classification import Classification
   model = vit_jax.create_model('vit_l16', depth=depth, scan=scan)

@@ -45,7 +45,9 @@ def ours(name: str, size: int, batch: int) -> float:
   import jax.numpy as jnp
 
   import vit_jax
-  from vit_jax import optimizers, sharding, step as step_lib
+  from vit_jax.optim import optimizers
+  from vit_jax import sharding
+  from vit_jax.training import step as step_lib
   from vit_jax.data.info import Info
   from vit_jax.tasks.classification import Classification
   task = Classification(vit_jax.create_model(name, scan=True, dtype='bfloat16'),

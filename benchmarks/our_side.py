@@ -16,7 +16,9 @@ import numpy as np
 import detr_jax
 import vit_jax
 from benchmarks import sides
-from vit_jax import compilation, optimizers, sharding, step as step_lib, trees
+from vit_jax import compilation, sharding, trees
+from vit_jax.optim import optimizers
+from vit_jax.training import step as step_lib
 from vit_jax.tasks.classification import Classification
 from vit_jax.weights import vit
 from vit_jax.weights.table import to_theirs
@@ -94,7 +96,7 @@ def serve_forward(folder: str, loaded, images: np.ndarray, wrong_params, *more,
 
 
 def train(folder: str, size: str, **overrides) -> None:
-  """Serves the train step of `vit_jax.step`, with layers scanned as the configs have it."""
+  """Serves the train step of `vit_jax.training.step`, with layers scanned as the configs have it."""
   loaded, inputs = load(folder, size, **{'scan': True, **overrides})
   task = Classification(loaded.model, loaded.info)
   batches = [dict(image=jnp.asarray(x), label=jnp.asarray(y, jnp.int32), mask=jnp.ones(len(y)))

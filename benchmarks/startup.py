@@ -17,7 +17,7 @@ COMMANDS = {
         '-c', 'import vit_jax; vit_jax.create_model; vit_jax.load'),
     'import jax, flax.linen, optax': ('-c', 'import jax, flax.linen, optax'),
     'python -m vit_jax.main --help': ('-m', 'vit_jax.main', '--help'),
-    'import vit_jax.train': ('-c', 'import vit_jax.train'),
+    'import vit_jax.training.loop': ('-c', 'import vit_jax.training.loop'),
 }
 
 

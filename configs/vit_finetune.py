@@ -62,7 +62,7 @@ ROW_OF = dict(cifar10='cifar', cifar100='cifar', imagenet2012='imagenet2012', ox
 def row(dataset):
   """Returns what belongs to a data set."""
   if dataset.startswith('vtab/'):
-    from vit_jax.evaluation import vtab
+    from vit_jax.data.sources import vtab
     structured = vtab.task(dataset.removeprefix('vtab/')).group == 'structured'
     return ROWS['vtab_structured' if structured else 'vtab']
   return ROWS[ROW_OF.get(dataset, 'cifar')]

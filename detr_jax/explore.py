@@ -46,7 +46,7 @@ def explore(checkpoint: str, paths=(), count: int = 12, out: str | None = None) 
   """
   from detr_jax import inference
   from vit_jax import weights
-  from vit_jax.checkpoint import find
+  from vit_jax.weights.runs import find
   from vit_jax.explore import curves, page_path
   from vit_jax.inference import image_paths
   from vit_jax.visual import page

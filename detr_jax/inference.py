@@ -16,7 +16,8 @@ from detr_jax.ops import boxes as box_ops, postprocess
 from detr_jax.ops.losses import SetCriterion
 from detr_jax.tasks.detection import Detection
 from detr_jax.tasks.panoptic import Panoptic
-from vit_jax import checkpoint, compilation, task as task_lib, trees
+from vit_jax.weights import runs
+from vit_jax import compilation, task as task_lib, trees
 from vit_jax.data import images
 from vit_jax.weights import run_config
 
@@ -120,10 +121,10 @@ class Detector:
       UserError: as `detr_jax.weights.load`.
     """
     loaded = weights.load(*filter(None, (model, path)), verbose=False)
-    if model or not checkpoint.is_run(path):
+    if model or not runs.is_run(path):
       task = Panoptic if loaded.info.panoptic else Detection
       return cls(task(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
-    config = ConfigDict(run_config(checkpoint.find(path)[0]))
+    config = ConfigDict(run_config(runs.find(path)[0]))
     return cls(task_lib.find(config).from_config(config, loaded.info), loaded.variables)
 
   def read(self, path: str) -> DetectionExample:

@@ -13,7 +13,8 @@ import os
 
 import numpy as np
 
-from vit_jax import compilation, config as config_lib, errors, evaluate, train, weights
+from vit_jax import compilation, config as config_lib, errors, weights
+from vit_jax.training import evaluate, loop
 from vit_jax.layers.positions import resample
 
 WAYS = ('interpolated', 'not interpolated', 'fresh')
@@ -100,7 +101,7 @@ def main() -> None:
     after = []
     for seed in range(flags.seeds):
       workdir = os.path.join(flags.workdir, f'{way.replace(" ", "_")}_{seed}')
-      after.append(train.train(configure(flags.run, path, flags, seed), workdir)['test_accuracy'])
+      after.append(loop.train(configure(flags.run, path, flags, seed), workdir)['test_accuracy'])
     seeds = ', '.join(f'{100. * a:.1f}' for a in after)
     lines.append(f'| {way} | {100. * before:.1f} % | {100. * np.mean(after):.1f} ± '
                  f'{100. * np.std(after, ddof=min(1, len(after) - 1)):.1f} % | {seeds} |')

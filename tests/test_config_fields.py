@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data import shards
-from vit_jax import config as config_lib, files, main, run, sharding, train, weights
+from vit_jax import config as config_lib, files, main, sharding, weights
+from vit_jax.training import run, loop
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
 
@@ -77,8 +78,8 @@ def clear(config: Recording) -> None:
 
 
 # Read only where a run starts from weights, is evaluated alone, or has ended.
-ELSEWHERE = {'explore': main.conclude, 'reset_head': train.start, 'init_resampling': train.start,
-             'init_resize_patches': train.start, 'init_image_size': train.start,
+ELSEWHERE = {'explore': main.conclude, 'reset_head': loop.start, 'init_resampling': loop.start,
+             'init_resize_patches': loop.start, 'init_image_size': loop.start,
              'evaluate.protocol': weights.follow_protocol}
 
 
@@ -94,7 +95,7 @@ def read_by_the_loop(tmp_path_factory) -> set[str]:
   with pytest.MonkeyPatch.context() as patch:  # what compares and saves whole configs does not count
     patch.setattr(run, 'open_workdir', lambda workdir, config, info=None: files.write_json(
         f'{workdir}/config.json', {'model': {'name': 'vit_ti16'}}) or [])
-    train.train(stage, str(tmp / 'run'))
+    loop.train(stage, str(tmp / 'run'))
   with stage.unlocked():
     stage.data.source = shards.write(str(tmp / 'shards'), [3])
     open_source(stage.data).split('train')
@@ -113,7 +114,7 @@ def test_no_field_is_dead(path, read_by_the_loop):
   stage = prepared(f'{path}:smoke')
   mesh = sharding.make_mesh(**stage.mesh)
   with jax.set_mesh(mesh):
-    train.plan(stage, mesh)
+    loop.plan(stage, mesh)
   of_the_loop = {field for field in read_by_the_loop
                  if 'detr_jax' not in stage.task.name or not field.startswith('data.')}
   assert not set(unread(stage)) - of_the_loop  # a detector's own pipeline reads all of its data

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import config as config_lib, sharding, train
+from vit_jax import config as config_lib, sharding
+from vit_jax.training import loop
 from vit_jax.data import sources
 from vit_jax.data.sources.memory import Memory
 from vit_jax.errors import UserError
@@ -85,7 +86,7 @@ def refused(spec: str, name: str, value) -> bool:
     config_lib.check(config)
     mesh = sharding.make_mesh(**{**config.mesh, **({} if 'mesh' in name else dict(data=1))})
     with jax.set_mesh(mesh):
-      train.plan(config, mesh)
+      loop.plan(config, mesh)
   except UserError as error:
     assert '\n' not in str(error) and len(str(error)) > 15
     return True

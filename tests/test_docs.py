@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, models, train, weights
+from vit_jax import config as config_lib, models, weights
+from vit_jax.training import loop
 
 DOCUMENTS = ['README.md', *sorted(os.path.relpath(p, ROOT)
                                   for p in glob.glob(os.path.join(ROOT, 'docs', '*.md')))]
@@ -39,7 +40,7 @@ def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
   text = open(os.path.join(ROOT, 'README.md')).read()
   block, = re.findall(r'^```python\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
   config = config_lib.load(os.path.join(ROOT, 'tests', 'configs', 'tiny.py') + ':steps=3')
-  train.train(config, str(tmp_path / 'runs' / 'quickstart'))
+  loop.train(config, str(tmp_path / 'runs' / 'quickstart'))
   model = models.create_model('vit_ti16')
   weights.export(str(tmp_path / 'vit_ti16.npz'), model, tiny.variables(model, (64, 64)))
   monkeypatch.chdir(tmp_path)

@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import ROOT
 
 # From the bottom up: a floor imports what is below it, never what is above.
-FLOORS = ('layers', 'models', 'tasks', 'train', 'main')
-ABOVE_ALL = ('vit_jax.run', 'vit_jax.train', 'vit_jax.main', 'vit_jax.step')
+FLOORS = ('layers', 'models', 'tasks', 'training', 'main')
+ABOVE_ALL = ('vit_jax.training', 'vit_jax.main')
+MOST = 16  # single files at the top of a package
 HEAVY = ('tensorflow', 'tensorflow_datasets', 'torch', 'torchvision', 'timm')
 
 
@@ -53,8 +54,8 @@ ALL = {**VIT, **modules('detr_jax')}
 
 
 def test_the_reader_of_imports_sees_them():
-  found = imports(VIT['vit_jax.train'])
-  assert {'jax', 'vit_jax.step', 'vit_jax.evaluation.scoring', 'vit_jax.errors.UserError'} <= found
+  found = imports(VIT['vit_jax.training.loop'])
+  assert {'jax', 'vit_jax.training.step', 'vit_jax.errors.UserError'} <= found
   assert 'matplotlib' not in imports(VIT['vit_jax.visual.charts'], top_level=True)
 
 
@@ -78,9 +79,30 @@ def test_rooms_know_nothing_of_training(room):
 
 
 def test_the_loop_knows_no_task_and_no_model():
-  for name in ('vit_jax.train', 'vit_jax.step', 'vit_jax.run'):
+  for name in ('vit_jax.training.loop', 'vit_jax.training.step', 'vit_jax.training.run'):
     assert not [i for i in imports(VIT[name]) if within(i, 'vit_jax.tasks')
                 or within(i, 'vit_jax.models')], name
+
+
+@pytest.mark.parametrize('package', ['vit_jax', 'detr_jax'])
+def test_no_two_rooms_import_each_other_in_a_circle(package):
+  rooms = {name: path for name, path in modules(package).items() if os.path.isdir(
+      os.path.join(ROOT, *name.split('.')[:2]))}
+  room = lambda name: '.'.join(name.split('.')[:2])
+  edges = {}
+  for name, path in rooms.items():
+    edges.setdefault(room(name), set()).update(
+        room(i) for i in imports(path) if i in rooms and room(i) != room(name))
+  while leaves := [name for name, below in edges.items() if not below & edges.keys()]:
+    for name in leaves:
+      del edges[name]
+  assert not edges, edges
+
+
+@pytest.mark.parametrize('package', ['vit_jax', 'detr_jax'])
+def test_few_single_files_stand_at_the_top(package):
+  files = [name for name in os.listdir(os.path.join(ROOT, package)) if name.endswith('.py')]
+  assert len(set(files) - {'__init__.py'}) <= MOST, files
 
 
 def test_vit_jax_does_not_know_detr_jax():

@@ -8,9 +8,11 @@ import pytest
 from detr_jax import models as detectors
 from detr_jax.data import transforms
 from tests.conftest import ROOT
-from vit_jax import config, flops, models, recipes, schedules
+from vit_jax import config, models, recipes
+from vit_jax.models import flops
+from vit_jax.optim import schedules
 from vit_jax.errors import UserError
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 from vit_jax.tables import commands, plan
 
 CONFIGS = os.path.join(ROOT, 'configs')

@@ -15,8 +15,10 @@ from detr_jax.data import pipeline as detection_pipeline
 from detr_jax.data import sources as detection_sources
 from detr_jax.data.sources.base import Categories, DetectionSplit
 from tests.conftest import ROOT
-from vit_jax import config as config_lib, step as step_lib, task as task_lib
-from vit_jax import models, sharding, tables, train
+from vit_jax import config as config_lib, task as task_lib
+from vit_jax.training import step as step_lib
+from vit_jax import models, sharding, tables
+from vit_jax.training import loop
 from vit_jax.data import pipeline
 from vit_jax.data.info import Info
 from vit_jax.data.sources import Split
@@ -158,10 +160,10 @@ def test_the_first_step_of_a_recipe_is_built_at_its_own_sizes(spec):
     if key in BUILT:
       continue
     with jax.set_mesh(mesh()):
-      data, task, optimizer, schedule, steps, _ = train.plan(config, mesh())
+      data, task, optimizer, schedule, steps, _ = loop.plan(config, mesh())
       shapes, _, transform, _ = step_lib.plan_state(
           task, optimizer, data.example, mesh(), task.rules, config.seed, ema=config.ema_decay > 0.)
-      step = train.make_step(config, task, transform, schedule, shapes)
+      step = loop.make_step(config, task, transform, schedule, shapes)
       after, sums = step.trace(shapes, data.example, **task.constants(mesh())).out_info
       assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, shapes)
       assert 'loss' in sums and steps > 0

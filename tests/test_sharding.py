@@ -8,7 +8,8 @@ import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec as P
 
-from vit_jax import models, optimizers, sharding, trees, weights
+from vit_jax import models, sharding, trees, weights
+from vit_jax.optim import optimizers
 from vit_jax.errors import UserError
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from detr_jax import models as detectors
 from tests.conftest import ROOT
-from vit_jax import config, models, tables, train
+from vit_jax import config, models, tables
+from vit_jax.training import loop
 from vit_jax.errors import UserError
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 from vit_jax.tables import __main__ as cli, commands, plan, runs
 
 CONFIGS = os.path.join(ROOT, 'configs')
@@ -353,6 +354,6 @@ def test_every_config_runs_as_smoke(path, tmp_path):
     with stage.unlocked():
       stage.total_steps, stage.total_epochs, stage.mesh.data = 2, 0., 1
       stage.schedule.warmup_steps = 1
-    results = train.train(stage, str(tmp_path / str(i)))
+    results = loop.train(stage, str(tmp_path / str(i)))
     assert results['finished'] and results['steps'] == 2
     assert 0. <= results['test_ap' if 'test_ap' in results else 'test_accuracy'] <= 1.

@@ -40,7 +40,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
     UserError: no checkpoint, or images that cannot be read.
   """
   from vit_jax import inference, weights
-  from vit_jax.checkpoint import find
+  from vit_jax.weights.runs import find
   from vit_jax.visual import page
   workdir, _ = find(checkpoint)
   classifier = inference.Classifier.load(checkpoint)
@@ -71,7 +71,7 @@ def explore(checkpoint: str, paths=(), count: int = 16, out: str | None = None) 
 
 def page_path(checkpoint: str) -> str:
   """Returns where the page of a checkpoint lies: in the workdir that was named, else in its own."""
-  from vit_jax.checkpoint import find
+  from vit_jax.weights.runs import find
   named = os.path.exists(os.path.join(checkpoint, 'config.json'))
   return os.path.join(checkpoint if named else find(checkpoint)[0], 'explore.html')
 
@@ -93,7 +93,7 @@ def curves(workdir: str) -> list:
   from vit_jax.visual.curves import read_metrics
   from vit_jax.visual.page import Picture, Section
   parent, own = os.path.split(os.path.abspath(workdir))
-  from vit_jax.checkpoint import stages
+  from vit_jax.weights.runs import stages
   names = stages(parent) if own in stages(parent) else [own]
   pictures = []
   for name in names:

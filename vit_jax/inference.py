@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import compilation, trees, weights
-from vit_jax.checkpoint import find, is_run
+from vit_jax.weights.runs import find, is_run
 from vit_jax.data import augment, crops, images, listing
 from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
-from vit_jax.losses import OUTPUTS
+from vit_jax.tasks.losses import OUTPUTS
 
 BATCH = 32
 
@@ -72,7 +72,7 @@ class Classifier:
 
     Args:
       loaded: model, parameters, facts.
-      output: the loss that the model was trained with, see `vit_jax.losses`.
+      output: the loss that the model was trained with, see `vit_jax.tasks.losses`.
     """
     self.model, self.params, self.info = loaded
     self._variables = loaded.variables

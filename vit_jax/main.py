@@ -45,12 +45,13 @@ def train_stages(config, workdir: str) -> dict:
     The results of the last stage, with `seconds` of all, and `test_accuracy_before_NAME`.
   """
   import jax
-  from vit_jax import config as config_lib, sharding, train, workdir as workdir_lib
+  from vit_jax import config as config_lib, sharding
+  from vit_jax.training import loop, workdir as workdir_lib
   workdir_lib.check_free(workdir)
   for stage in config_lib.stages(config):
     mesh = sharding.make_mesh(**stage.mesh)
     with jax.set_mesh(mesh):
-      train.plan(stage, mesh)  # so that the last stage's mistakes show before the first has run
+      loop.plan(stage, mesh)  # so that the last stage's mistakes show before the first has run
   with workdir_lib.locked(workdir):
     for line in workdir_lib.open_workdir(workdir, config):
       print(line, flush=True)
@@ -58,7 +59,8 @@ def train_stages(config, workdir: str) -> dict:
 
 
 def _stages(config, workdir: str) -> dict:
-  from vit_jax import config as config_lib, train
+  from vit_jax import config as config_lib
+  from vit_jax.training import loop
   results, before, started = {}, {}, time.monotonic()
   for stage in config_lib.stages(config):
     name = stage.name
@@ -66,7 +68,7 @@ def _stages(config, workdir: str) -> dict:
       with stage.unlocked():
         stage.init_from = os.path.join(workdir, before['name'])
     print(f'\n--- {name} ---', flush=True)
-    results = train.train(stage, os.path.join(workdir, name))
+    results = loop.train(stage, os.path.join(workdir, name))
     if not results['finished']:
       return results
     if before:
@@ -102,10 +104,11 @@ def conclude(config, workdir: str, results: dict) -> None:
 
 def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evaluate: bool):
   """Returns the config that the flags name; without `--config`, the one in the workdir."""
-  from vit_jax import checkpoint, config as config_lib
+  from vit_jax.weights import runs
+  from vit_jax import config as config_lib
   if spec:
     return config_lib.load(spec, overrides)
-  saved = os.path.join(checkpoint.find(workdir)[0] if evaluate else workdir, 'config.json')
+  saved = os.path.join(runs.find(workdir)[0] if evaluate else workdir, 'config.json')
   if not os.path.exists(saved):
     raise errors.UserError(f'--config is needed: the workdir {workdir!r} holds no config.json of a run '
                            'to continue')
@@ -115,14 +118,16 @@ def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evalua
 def evaluate(config, workdir: str) -> None:
   """Prints the measures of the run in the workdir; where it has no checkpoint, of `init_from`."""
   import jax
-  from vit_jax import checkpoint, config as config_lib, evaluate as evaluate_lib
+  from vit_jax.training import evaluate as evaluate_lib
+  from vit_jax.weights import runs
+  from vit_jax import config as config_lib
   config = config_lib.stages(config)[-1]
-  folder = checkpoint.split_best(workdir)[0]
-  if any(checkpoint.exists(os.path.join(folder, stage)) for stage in checkpoint.stages(folder)):
+  folder = runs.split_best(workdir)[0]
+  if any(runs.exists(os.path.join(folder, stage)) for stage in runs.stages(folder)):
     with config.unlocked():
       config.init_from = workdir
   elif not config.init_from:
-    checkpoint.find(workdir)  # says what is missing
+    runs.find(workdir)  # says what is missing
   measures = evaluate_lib.evaluate(config, folder)
   if jax.process_index() == 0:
     for name, value in measures.items():
@@ -138,7 +143,8 @@ def main(argv: list[str] | None = None) -> None:
     raise errors.unknown('flag', unknown[0].split('=')[0], known)
   config = run_config(flags.config, overrides, flags.workdir, flags.evaluate)
   import jax
-  from vit_jax import checkpoint, compilation, processes, train, workdir as workdir_lib
+  from vit_jax.training import checkpoint, loop, processes, workdir as workdir_lib
+  from vit_jax import compilation
   workdir_lib.check_path(flags.workdir)
   if flags.cpu_devices:
     jax.config.update('jax_platforms', 'cpu')
@@ -152,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
   elif config.get('stages'):
     conclude(config, flags.workdir, train_stages(config, flags.workdir))
   else:
-    conclude(config, flags.workdir, train.train(config, flags.workdir))
+    conclude(config, flags.workdir, loop.train(config, flags.workdir))
 
 
 if __name__ == '__main__':

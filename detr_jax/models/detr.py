@@ -28,7 +28,7 @@ from jax.sharding import PartitionSpec as P
 
 from detr_jax.models import denoising, positions
 from detr_jax.models.anchors import AnchorDecoder, initial_anchors
-from detr_jax.models.outputs import Outputs
+from detr_jax.ops.outputs import Outputs
 from detr_jax.models.panoptic import FPN_LEVELS, BoxAttention, MaskHead
 from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, Pointwise, plus,
                                          torch_bias)

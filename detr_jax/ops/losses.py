@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from detr_jax.models.outputs import Outputs
+from detr_jax.ops.outputs import Outputs
 from detr_jax.ops import boxes as box_ops
 from detr_jax.ops import masks as mask_ops
 from detr_jax.ops import matching

@@ -12,7 +12,8 @@ from detr_jax.data.sources.base import UNUSED
 from detr_jax.pretrained import DETECTORS
 from detr_jax.weights.fitting import CLASSES, backbone, fields, fit_detector, is_detector
 from detr_jax.weights.loading import read
-from vit_jax import checkpoint, trees
+from vit_jax.weights import runs
+from vit_jax import trees
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
 from vit_jax.weights import flatten, replaced
@@ -97,7 +98,7 @@ def _class_notes(source: Source, model: nn.Module, info: DetectionInfo, path: st
 
 def check_classes(path: str, info: DetectionInfo) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
-  own = DetectionInfo.load(checkpoint.find(path)[0]) if checkpoint.is_run(path) else info
+  own = DetectionInfo.load(runs.find(path)[0]) if runs.is_run(path) else info
   if own.classes == info.classes:
     return
   for slots, there, here in ((own.num_classes, own, info), (0, info, own)):

@@ -9,7 +9,8 @@ from detr_jax.data.info import DetectionInfo
 from detr_jax.pretrained import DETECTORS, PretrainedDetector
 from detr_jax.weights.detr import TABLES
 from detr_jax.weights.fitting import fields, fit_detector, is_detector, units
-from vit_jax import checkpoint, trees, weights
+from vit_jax.weights import runs
+from vit_jax import trees, weights
 from vit_jax import models as backbones
 from vit_jax.errors import UserError
 from vit_jax.models.variant import Preprocessing
@@ -36,11 +37,11 @@ def read(path: str, num_heads: int = 8, backbone_heads: int | None = None) -> So
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if checkpoint.is_run(path):
-    workdir, folder = checkpoint.find(path)
+  if runs.is_run(path):
+    workdir, folder = runs.find(path)
     if not _of_detector(workdir):
       return weights.read(path, backbone_heads)
-    flat = trees.unstack(checkpoint.read_params(folder))
+    flat = trees.unstack(runs.read_params(folder))
     return Source(flat, None, GOOGLE, DetectionInfo.load(workdir).classes)
   found, table = arrays(path, (*TABLES, *CLASSIFIERS), {**PRETRAINED, **DETECTORS})
   heads = num_heads if table in TABLES else backbone_heads
@@ -101,7 +102,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
                     "'detr.pth'), or detr_jax.create_model for a fresh one")
   if num_classes is not None:
     overrides['num_classes'] = num_classes
-  if checkpoint.is_run(path or name) and _of_detector(checkpoint.find(path or name)[0]):
+  if runs.is_run(path or name) and _of_detector(runs.find(path or name)[0]):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     source, model, info = _from_file(path or name, name if path else None, overrides)
@@ -121,7 +122,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
 
 def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, DetectionInfo]:
   """Returns the weights of a run, its model (or the one of that name), and its facts."""
-  workdir, _ = checkpoint.find(path)
+  workdir, _ = runs.find(path)
   info = DetectionInfo.load(workdir)
   own = dict(weights.run_config(workdir)['model']) if name is None else {'name': name}
   model = models.create_model(own.pop('name'), **{'num_classes': info.num_classes, **own, **overrides})

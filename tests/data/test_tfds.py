@@ -13,7 +13,7 @@ from vit_jax import config
 from vit_jax.data import records
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 
 CORE = 'tensorflow_datasets.core.features.'
 

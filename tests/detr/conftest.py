@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from detr_jax.data.config import detection_data
-from vit_jax import checkpoint, config as config_lib, sharding, task as task_lib, workdir as workdir_lib
+from vit_jax.training import checkpoint, workdir as workdir_lib
+from vit_jax import config as config_lib, sharding, task as task_lib
 
 
 @pytest.fixture(scope='session')

@@ -6,7 +6,8 @@ from jax.sharding import NamedSharding
 import numpy as np
 import pytest
 
-from vit_jax import losses, sharding
+from vit_jax.tasks import losses
+from vit_jax import sharding
 from vit_jax.evaluation.measures import Measures
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.goldens.base import Golden, Unknown
-from vit_jax import losses
+from vit_jax.tasks import losses
 from vit_jax.data import augment
 from vit_jax.data.augment import distortion, mixing, policies
 

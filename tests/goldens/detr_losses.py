@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detr_jax.models.outputs import Outputs
+from detr_jax.ops.outputs import Outputs
 from detr_jax.ops import boxes, losses, matching
 from tests.goldens.base import Golden, Unknown
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from tests.goldens import torch_vit
 from tests.goldens.base import Fields, Golden, NotJudged, Unknown, pair
-from vit_jax import layer_decay, losses, optimizers, schedules, trees, weights
+from vit_jax.optim import layer_decay, optimizers, schedules
+from vit_jax.tasks import losses
+from vit_jax import trees, weights
 from vit_jax.layers import positions
 from vit_jax.tasks.distillation import divergence
 from vit_jax.weights.table import to_theirs

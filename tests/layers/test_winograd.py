@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax import flops, sharding
+from vit_jax.models import flops
+from vit_jax import sharding
 from vit_jax.layers import winograd
 from vit_jax.layers.convolution import Conv
 

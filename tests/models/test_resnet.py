@@ -10,7 +10,9 @@ import sklearn.datasets
 from tests.conftest import golden_files
 from tests.goldens import base, detr_models
 from tests.models import tiny
-from vit_jax import models, optimizers, sharding, step, trees, weights
+from vit_jax import models, sharding, trees, weights
+from vit_jax.optim import optimizers
+from vit_jax.training import step
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.tasks.classification import Classification

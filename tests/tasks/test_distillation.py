@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 import numpy as np
 import pytest
 
-from vit_jax import config as config_lib, models, sharding, train, trees, weights
+from vit_jax import config as config_lib, models, sharding, trees, weights
+from vit_jax.training import loop
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD
@@ -51,14 +52,14 @@ def student(teacher, **overrides):
 def teacher(tmp_path_factory):
   """Returns the workdir of a teacher that knows some digits."""
   workdir = str(tmp_path_factory.mktemp('teacher'))
-  train.train(config_lib.load(f'{TINY}:steps=60', {'mesh.data': '1', 'checkpoint.every': '0'}), workdir)
+  loop.train(config_lib.load(f'{TINY}:steps=60', {'mesh.data': '1', 'checkpoint.every': '0'}), workdir)
   return workdir
 
 
 @pytest.fixture(scope='module')
 def whole(teacher, tmp_path_factory):
   workdir = str(tmp_path_factory.mktemp('student'))
-  return workdir, train.train(student(teacher), workdir)
+  return workdir, loop.train(student(teacher), workdir)
 
 
 def test_a_student_learns_and_both_heads_are_measured(whole):
@@ -78,7 +79,7 @@ def test_the_teacher_is_no_part_of_the_run(whole, teacher):
 
 def test_a_student_goes_on_bit_for_bit(whole, teacher, tmp_path):
   stop_after(student(teacher), str(tmp_path), 6)
-  assert train.train(student(teacher), str(tmp_path))['finished']
+  assert loop.train(student(teacher), str(tmp_path))['finished']
   assert_bit_equal(final_params(whole[0]), final_params(tmp_path))
 
 
@@ -87,12 +88,12 @@ def test_another_teacher_is_refused(whole, teacher, monkeypatch):
   monkeypatch.setattr(Teacher, 'load', lambda self, *args: jax.tree.map(
       lambda x: x + 1e-6, load(self, *args)))
   with pytest.raises(UserError, match=r'began with another teacher \(fingerprint .{8}, now .{8}\)'):
-    train.train(student(teacher), whole[0])
+    loop.train(student(teacher), whole[0])
 
 
 def test_a_mesh_and_parts_of_the_batch_give_the_same_losses(whole, teacher, tmp_path):
   config = student(teacher, accumulate=2, **{'mesh.data': 2, 'mesh.fsdp': 2})
-  train.train(config, str(tmp_path))
+  loop.train(config, str(tmp_path))
   assert_same_losses(losses(whole[0]), losses(tmp_path))
 
 

@@ -10,7 +10,8 @@ import pytest
 import vit_jax
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, evaluate, explore, inference, models, trees, weights
+from vit_jax import config as config_lib, explore, inference, models, trees, weights
+from vit_jax.training import evaluate
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers import positions

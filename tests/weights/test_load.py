@@ -14,7 +14,8 @@ from PIL import Image
 import vit_jax
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, inference, models, train, weights
+from vit_jax import config as config_lib, inference, models, weights
+from vit_jax.training import loop
 from vit_jax.errors import UserError
 from vit_jax.weights import npz
 from vit_jax.weights.fit import POSITIONS
@@ -304,7 +305,7 @@ def _cifar(path, per_class):
 def test_a_run_keeps_its_running_statistics_and_hands_them_on(tmp_path):
   config = config_lib.load(os.path.join(ROOT, 'tests', 'configs', 'tiny.py') + ':steps=4')
   config.model = ConfigDict(dict(name='resnet18', width=8, depths=(1,)))
-  train.train(config, str(tmp_path / 'first'))
+  loop.train(config, str(tmp_path / 'first'))
   first = vit_jax.load(str(tmp_path / 'first'), verbose=False)
   moved = first.state['batch_stats']['bn_root']
   assert np.any(moved['mean'] != 0.) and np.any(moved['var'] != 1.)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from vit_jax.data.sources.base import parse_split
 from vit_jax.errors import unknown
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax import config as config_lib, flops, optimizers, schedules, task as task_lib, trees
+from vit_jax import config as config_lib, task as task_lib, trees
+from vit_jax.models import flops
+from vit_jax.optim import optimizers, schedules
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers.patches import grid_size

@@ -1,6 +1,6 @@
 """The tables of the ViT paper (An image is worth 16x16 words, arXiv:2010.11929)."""
 
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 from vit_jax.tables.base import Table, run
 
 PAPER = 'Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929'

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax import losses, metrics, models, ranges, sharding
+from vit_jax.tasks import losses
+from vit_jax import metrics, models, ranges, sharding
 from vit_jax import weights as weights_lib
 from vit_jax.data import augment, pipeline
 from vit_jax.data.info import Info
@@ -26,7 +27,7 @@ class Classification:
     model: gives logits `[batch, classes]`.
     info: facts of the data.
     ops: what is done to a training batch on the device, see `data.augment`.
-    loss_name: 'softmax', 'sigmoid' or 'binary', see `vit_jax.losses`.
+    loss_name: 'softmax', 'sigmoid' or 'binary', see `vit_jax.tasks.losses`.
     label_smoothing: share of each target that is spread over all classes.
     target_threshold: of the loss 'binary': mixed targets above it count as 1, others as 0.
   """

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vit_jax import losses, metrics, ranges, sharding, weights
+from vit_jax.tasks import losses
+from vit_jax import metrics, ranges, sharding, weights
 from vit_jax.data import augment
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax import checkpoint, models, sharding, trees
+from vit_jax.weights import runs
+from vit_jax import models, sharding, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.models.vit import ViT
@@ -101,7 +102,7 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   """
   if config.evaluate.protocol not in PROTOCOLS:
     raise unknown('protocol', config.evaluate.protocol, PROTOCOLS)
-  if config.evaluate.protocol == 'config' or checkpoint.is_run(config.init_from):
+  if config.evaluate.protocol == 'config' or runs.is_run(config.init_from):
     return config, []
   config = config.copy_and_resolve_references().unlock()
   fields = {k: v for k, v in config.model.items() if k not in ('name', 'num_classes')}
@@ -135,9 +136,9 @@ def check_head(path: str, info: Info, said: list[str]) -> None:
 
 def check_classes(path: str, info: Info) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
-  if not checkpoint.is_run(path):
+  if not runs.is_run(path):
     return
-  own = type(info).load(checkpoint.find(path)[0]).classes
+  own = type(info).load(runs.find(path)[0]).classes
   if own != info.classes:
     raise UserError(f'the checkpoint {path} knows {len(own)} classes ({", ".join(own[:3])}, ...), '
                     f'the data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '

@@ -1,7 +1,6 @@
 """Weights in: from a run or a published file, fitted to the model that is to use them."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax import checkpoint, files, models, trees
+from vit_jax import models, trees
 from vit_jax.data.augment import normalize
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.models.vit import ViT
-from vit_jax.weights import published
+from vit_jax.weights import published, runs
 from vit_jax.weights.fit import Grid, Report, completed, fit
 from vit_jax.weights.published import Source
 from vit_jax.weights.table import to_ours
@@ -80,28 +79,18 @@ def read(path: str, num_heads: int | None = None) -> Source:
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if checkpoint.is_run(path):
-    workdir, folder = checkpoint.find(path)
+  if runs.is_run(path):
+    workdir, folder = runs.find(path)
     model, info = run_model(workdir), Info.load(workdir)
-    flat = trees.unstack(checkpoint.read_params(folder))
+    flat = trees.unstack(runs.read_params(folder))
     return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
   arrays, table = published.arrays(path)
   return Source(to_ours(table, arrays, num_heads), None, table, (), published.said_size(path))
 
 
-def run_config(workdir: str) -> dict:
-  """Returns the config that a run saved; UserError when there is none."""
-  try:
-    return files.read_object(
-        os.path.join(workdir, 'config.json'),
-        'start the run again with its --config after removing that file', 'model', 'task', 'data')
-  except FileNotFoundError:
-    raise UserError(f"{workdir!r} is not a run's workdir: it holds no config.json") from None
-
-
 def run_model(workdir: str, **overrides) -> nn.Module:
   """Returns the model of a run, with other fields where asked."""
-  config, info = run_config(workdir), Info.load(workdir)
+  config, info = runs.run_config(workdir), Info.load(workdir)
   fields, package = dict(config['model']), config['task']['name'].partition('.')[0]
   if package != 'vit_jax':
     raise UserError(f'{workdir} is a run of a task of {package}, and not of a classifier; use {package} '
@@ -183,7 +172,7 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   size, trained = image_size and pair(image_size), pair(trained_image_size)
   if num_classes != AS_SAVED:
     overrides['num_classes'] = num_classes
-  if checkpoint.is_run(path or name):
+  if runs.is_run(path or name):
     source, model, info = _from_run(path or name, None if path is None else name, overrides)
   else:
     _, source, model, info = published.read(path or name, name if path else None, size, overrides,
@@ -212,7 +201,7 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
   """Returns the weights of a run, its model (or the one of that name), and its facts."""
-  workdir, _ = checkpoint.find(path)
+  workdir, _ = runs.find(path)
   source, info = read(path), Info.load(workdir)
   if name is None:
     return source, run_model(workdir, **overrides), info

@@ -11,10 +11,11 @@ import pytest
 
 import detr_jax
 from detr_jax import models
-from detr_jax.models.outputs import Outputs
+from detr_jax.ops.outputs import Outputs
 from tests.detr.models import tiny
 from tests.models import tiny as vit_tiny
-from vit_jax import flops, models as backbones, sharding, trees, weights
+from vit_jax.models import flops
+from vit_jax import models as backbones, sharding, trees, weights
 from vit_jax.errors import UserError
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Variant

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detr_jax.models.outputs import Outputs
+from detr_jax.ops.outputs import Outputs
 from detr_jax.ops import losses
 from vit_jax import sharding
 from vit_jax.errors import UserError

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_train import assert_bit_equal, final_params, losses, stop_after
-from vit_jax import config as config_lib, sharding, step as step_lib, task as task_lib, train
+from vit_jax import config as config_lib, sharding, task as task_lib
+from vit_jax.training import step as step_lib, loop
 from vit_jax.errors import UserError
 
 SMALL = os.path.join(ROOT, 'configs', 'detr_small.py:smoke,denoising=2')
@@ -27,7 +28,7 @@ def config(spec=SMALL, **overrides):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   workdir = str(tmp_path_factory.mktemp('detector'))
-  return workdir, train.train(config(), workdir)
+  return workdir, loop.train(config(), workdir)
 
 
 def test_a_run_leaves_coco_numbers_and_detections(whole):
@@ -42,7 +43,7 @@ def test_a_run_leaves_coco_numbers_and_detections(whole):
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, tmp_path):
   stop_after(config(), str(tmp_path), 2)
-  train.train(config(), str(tmp_path))
+  loop.train(config(), str(tmp_path))
   assert_bit_equal(final_params(str(tmp_path)), final_params(whole[0]))
 
 
@@ -89,5 +90,5 @@ def test_a_frozen_norm_without_weights_is_refused():
     ('model.queries', 'anchor', "did you mean 'anchors'"), ('data.source', 'nowhere', 'nowhere')])
 def test_mistakes_are_named_before_anything_is_written(key, value, said, tmp_path):
   with pytest.raises(UserError, match=said):
-    train.train(config(**{key: value}), str(tmp_path / 'run'))
+    loop.train(config(**{key: value}), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()

@@ -8,7 +8,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.detr.data import coco
-from vit_jax import config as config_lib, sharding, task as task_lib, train
+from vit_jax import config as config_lib, sharding, task as task_lib
+from vit_jax.training import loop
 from vit_jax.errors import UserError
 
 
@@ -127,4 +128,4 @@ def test_instances_that_do_not_fit_are_told_before_anything_is_computed(tmp_path
   (tmp_path / 'annotations' / 'instances_val2017.json').write_text('{"images": [')
   mesh = sharding.make_mesh(1, devices=jax.devices()[:1])
   with jax.set_mesh(mesh), pytest.raises(UserError, match='instances_val2017.json is no JSON'):
-    train.plan(load(tmp_path), mesh)
+    loop.plan(load(tmp_path), mesh)

@@ -16,9 +16,10 @@ from detr_jax.weights import detr
 from tests.conftest import ROOT
 from tests.models import tiny
 from vit_jax import models as classifiers
-from vit_jax import checkpoint, sharding
+from vit_jax import sharding
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
+from vit_jax.weights import runs
 from vit_jax.weights import containers, safetensors
 from vit_jax.weights.table import to_theirs
 
@@ -211,8 +212,8 @@ def test_classes_of_a_run_that_are_numbered_otherwise(run, data, said, tmp_path,
   ids = lambda classes: tuple(range(3)) if len(classes) == 3 else (1, 2)
   own, info = (DetectionInfo('coco', names, 3, SIZE, category_ids=ids(names)) for names in (run, data))
   own.save(str(tmp_path))
-  monkeypatch.setattr(checkpoint, 'is_run', lambda path: True)
-  monkeypatch.setattr(checkpoint, 'find', lambda path: (path, ''))
+  monkeypatch.setattr(runs, 'is_run', lambda path: True)
+  monkeypatch.setattr(runs, 'find', lambda path: (path, ''))
   with pytest.raises(UserError, match=said):
     weights.check_classes(str(tmp_path), info)
   weights.check_classes(str(tmp_path), own)

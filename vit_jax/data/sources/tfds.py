@@ -9,7 +9,7 @@ from vit_jax.data import records
 from vit_jax.data.sources.base import Split, parse_split
 from vit_jax.data.sources.shards import Decoder, Known, resolved, shard_split
 from vit_jax.errors import UserError, unknown
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 
 
 ARCHIVES = ('zip', 'tar', 'tgz', 'tbz', 'tbz2', 'txz', 'gz', 'bz2', 'xz', 'zst', '7z', 'rar')
@@ -74,7 +74,7 @@ class TFDS:
 
 
 class VTAB:
-  """A task of VTAB-1k over the TFDS data set it is made of, see `vit_jax.evaluation.vtab`."""
+  """A task of VTAB-1k over the TFDS data set it is made of, see `vit_jax.data.sources.vtab`."""
 
   def __init__(self, task: str, data_dir: str, channels: int):
     """Finds the prepared data set.

@@ -13,11 +13,12 @@ from clu import parameter_overview
 import jax
 
 from vit_jax import config as config_lib, files, metrics, trees
-from vit_jax.checkpoint import SCORE, Checkpoints
+from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.weights.runs import SCORE
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.signals import Stop
-from vit_jax.workdir import check_constants, open_workdir, write_tables
+from vit_jax.training.signals import Stop
+from vit_jax.training.workdir import check_constants, open_workdir, write_tables
 
 IN_FLIGHT = 1  # steps that the host may be ahead of the device
 KEPT = 1000  # steps whose metrics wait on the device for a line of the log

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import processes
+from vit_jax.training import processes
 from vit_jax.errors import UserError
 
 TINY = os.path.join(ROOT, 'tests', 'configs', 'tiny.py')

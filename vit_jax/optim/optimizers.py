@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vit_jax import layer_decay as layers, ranges, trees
+from vit_jax.optim import layer_decay as layers
+from vit_jax import ranges, trees
 from vit_jax.errors import UserError, unknown
 
 # Which parameters decay, by published rule: (pattern, whether vectors may).
@@ -169,7 +170,7 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
       section 3.1: more on the head).
     clip_norm: bound on the gradient's global norm before anything else; 0 for none.
     layer_decay: factor on the learning rate, and so on the decay, from each layer to the one before
-      it, see `vit_jax.layer_decay`; 1 for none.
+      it, see `vit_jax.optim.layer_decay`; 1 for none.
     freeze: patterns of parameters that stay as they are; they have no optimizer slots and do not
       count in the gradient's norm.
     rate_factors: (pattern, factor) pairs; the first match multiplies the learning rate, and so the

@@ -3,10 +3,12 @@
 import jax
 import optax
 
-from vit_jax import checkpoint, sharding, step as step_lib, task as task_lib
+from vit_jax.training import step as step_lib
+from vit_jax.weights import runs
+from vit_jax import sharding, task as task_lib
 from vit_jax.errors import UserError
-from vit_jax.train import plan, start
-from vit_jax.workdir import write_tables
+from vit_jax.training.loop import plan, start
+from vit_jax.training.workdir import write_tables
 
 
 def evaluate(config, workdir: str = '') -> dict[str, float]:
@@ -39,4 +41,4 @@ def evaluate(config, workdir: str = '') -> dict[str, float]:
 
 def scored(path: str) -> str:
   """Returns what a path of weights names: the checkpoint in a run, or the file itself."""
-  return f'the checkpoint {checkpoint.find(path)[1]}' if checkpoint.is_run(path) else path
+  return f'the checkpoint {runs.find(path)[1]}' if runs.is_run(path) else path

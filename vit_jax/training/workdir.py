@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import jax
 
-from vit_jax import checkpoint, config as config_lib, files, processes
+from vit_jax.training import processes
+from vit_jax.weights import runs
+from vit_jax import config as config_lib, files
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 
@@ -100,7 +102,7 @@ def _open(workdir: str, config, info: Info | None) -> list[str]:
   path, said = os.path.join(workdir, 'config.json'), []
   new = config_lib.to_dict(config)
   names = [stage['name'] for stage in new.get('stages', ())] or ['']
-  past = any(checkpoint.exists(os.path.join(workdir, name)) for name in names)
+  past = any(runs.exists(os.path.join(workdir, name)) for name in names)
   try:
     if past and os.path.exists(path):
       old = files.read_object(path, 'remove it to go on with the config that is given with --config')

@@ -14,8 +14,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import checkpoint, integrity
-from vit_jax.checkpoint import SCORE, Checkpoints
+from vit_jax.weights import runs
+from vit_jax.weights import integrity
+from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.weights.runs import SCORE
 from vit_jax.errors import UserError
 
 STATE = dict(params=dict(kernel=jnp.arange(20_000.).reshape(100, 200), bias=jnp.ones(7)),
@@ -52,7 +54,7 @@ def saved(tmp_path_factory):
 
 
 def listed(workdir):
-  return sorted(os.listdir(checkpoint.checkpoint_folder(workdir)))
+  return sorted(os.listdir(runs.checkpoint_folder(workdir)))
 
 
 def harmed(path, kind):
@@ -72,13 +74,13 @@ def harmed(path, kind):
 @pytest.mark.parametrize('kind', ['missing', 'cut', 'empty', 'altered'])
 def test_harm_to_any_file_of_a_checkpoint_is_noticed_and_never_read(kind, saved, capfd):
   whole = saved()
-  folder = os.path.join(checkpoint.checkpoint_folder(whole), '2')
+  folder = os.path.join(runs.checkpoint_folder(whole), '2')
   names = [os.path.relpath(os.path.join(place, name), folder)
            for place, _, files in os.walk(folder) for name in files]
   assert len(names) > 8
   for name in names:
     workdir = saved()
-    harmed(os.path.join(checkpoint.checkpoint_folder(workdir), '2', name), kind)
+    harmed(os.path.join(runs.checkpoint_folder(workdir), '2', name), kind)
     state, step = Checkpoints(workdir).restore(shapes())
     assert equal(state, scaled(STATE, step)), name
     of_the_state = name.startswith('default') and not name.endswith('commit_success.txt')
@@ -90,7 +92,7 @@ def test_harm_to_any_file_of_a_checkpoint_is_noticed_and_never_read(kind, saved,
 
 def test_what_lies_beside_the_steps_is_left_alone(saved):
   workdir = saved()
-  folder = checkpoint.checkpoint_folder(workdir)
+  folder = runs.checkpoint_folder(workdir)
   for name in ('9', '7.orbax-checkpoint-tmp', '1 (copy)'):
     os.makedirs(os.path.join(folder, name))
   for name in ('.DS_Store', '8'):
@@ -132,7 +134,7 @@ def test_another_tree_is_no_damage(saved):
 
 def test_damage_is_noticed_without_checksums_too(saved):
   workdir = saved()
-  folder = os.path.join(checkpoint.checkpoint_folder(workdir), '2')
+  folder = os.path.join(runs.checkpoint_folder(workdir), '2')
   os.remove(os.path.join(folder, integrity.CHECKSUMS))
   shutil.rmtree(os.path.join(folder, 'default', 'd'))
   assert Checkpoints(workdir).restore(shapes())[1] == 1
@@ -142,15 +144,15 @@ def test_damage_is_noticed_without_checksums_too(saved):
 def test_a_run_whose_checkpoints_are_all_damaged_has_a_past(saved):
   workdir = saved()
   for step in '12':
-    shutil.rmtree(os.path.join(checkpoint.checkpoint_folder(workdir), step, 'default'))
+    shutil.rmtree(os.path.join(runs.checkpoint_folder(workdir), step, 'default'))
   for _ in range(2):  # the second time nothing but what was put aside is there
     with pytest.raises(UserError, match='no checkpoint in .* can be read.*bring one back'):
       Checkpoints(workdir).restore(shapes())
-    assert listed(workdir) == ['damaged-1', 'damaged-2'] and checkpoint.exists(workdir)
+    assert listed(workdir) == ['damaged-1', 'damaged-2'] and runs.exists(workdir)
 
 
 def test_a_run_without_a_past_restores_nothing(tmp_path):
-  assert not checkpoint.exists(str(tmp_path))
+  assert not runs.exists(str(tmp_path))
   assert Checkpoints(str(tmp_path)).restore(shapes()) is None
 
 
@@ -162,16 +164,16 @@ def test_the_best_step_stays_over_restarts_and_has_a_name(tmp_path):
       kept.save(step, STATE, {SCORE: score})
     kept.close()
   assert [s for s in listed(workdir) if s.isdigit()] == ['2', '5']
-  assert checkpoint.find(workdir)[1].endswith('/5')
-  assert checkpoint.find(f'{workdir}@best')[1].endswith('/2')
-  assert checkpoint.is_run(f'{workdir}@best') and not checkpoint.is_run(f'{workdir}x@best')
+  assert runs.find(workdir)[1].endswith('/5')
+  assert runs.find(f'{workdir}@best')[1].endswith('/2')
+  assert runs.is_run(f'{workdir}@best') and not runs.is_run(f'{workdir}x@best')
 
 
 def test_a_folder_may_be_named_like_the_best_of_another(tmp_path):
   kept = Checkpoints(str(tmp_path / 'run@best'))
   kept.save(1, STATE)
   kept.close()
-  assert checkpoint.find(str(tmp_path / 'run@best'))[1].endswith('run@best/checkpoints/1')
+  assert runs.find(str(tmp_path / 'run@best'))[1].endswith('run@best/checkpoints/1')
 
 
 def test_a_best_step_that_was_not_measured_is_a_sentence(tmp_path):
@@ -179,27 +181,27 @@ def test_a_best_step_that_was_not_measured_is_a_sentence(tmp_path):
   kept.save(1, STATE, {SCORE: float('nan')})
   kept.close()
   with pytest.raises(UserError, match='no best checkpoint'):
-    checkpoint.find(f'{tmp_path}@best')
+    runs.find(f'{tmp_path}@best')
   with pytest.raises(UserError, match='give the workdir of a run'):
-    checkpoint.find(f'{tmp_path}/none@best')
+    runs.find(f'{tmp_path}/none@best')
 
 
 def test_the_newest_step_that_is_whole_is_found(saved, capfd):
   workdir = saved()
-  os.makedirs(os.path.join(checkpoint.checkpoint_folder(workdir), '9'))
-  assert checkpoint.find(workdir)[1].endswith('/2')
+  os.makedirs(os.path.join(runs.checkpoint_folder(workdir), '9'))
+  assert runs.find(workdir)[1].endswith('/2')
   assert 'checkpoint 9' in capfd.readouterr().err
 
 
 def test_parameters_of_an_altered_checkpoint_are_not_read(saved):
   workdir = saved()
-  folder = checkpoint.find(workdir)[1]
-  np.testing.assert_array_equal(checkpoint.read_params(folder)['bias'], 2.)
+  folder = runs.find(workdir)[1]
+  np.testing.assert_array_equal(runs.read_params(folder)['bias'], 2.)
   sizes = {os.path.join(place, name): os.path.getsize(os.path.join(place, name))
            for place, _, names in os.walk(os.path.join(folder, 'default')) for name in names}
   harmed(max(sizes, key=sizes.get), 'altered')
   with pytest.raises(UserError, match='is damaged .*does not have its checksum'):
-    checkpoint.read_params(folder)
+    runs.read_params(folder)
 
 
 def test_the_average_is_read_with_its_statistics(tmp_path):
@@ -207,14 +209,15 @@ def test_the_average_is_read_with_its_statistics(tmp_path):
   average = dict(params=dict(kernel=jnp.full(2, 5.)), batch_stats=dict(mean=jnp.full(2, 7.)))
   kept.save(1, dict(STATE, ema=average, model_state=dict(batch_stats=dict(mean=jnp.zeros(2)))))
   kept.close()
-  found = checkpoint.read_params(checkpoint.find(str(tmp_path))[1])
+  found = runs.read_params(runs.find(str(tmp_path))[1])
   assert {k: float(v[0]) for k, v in found.items()} == {'kernel': 5., 'batch_stats/mean': 7.}
 
 
 FULL = '''
 import resource, signal, sys
 import jax.numpy as jnp, numpy as np
-from vit_jax import checkpoint, errors
+from vit_jax import errors
+from vit_jax.training import checkpoint
 def main():
   checkpoint.keep_threads_quiet()
   kept = checkpoint.Checkpoints(sys.argv[1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vit_jax.errors import UserError
-from vit_jax.evaluation import vtab
+from vit_jax.data.sources import vtab
 
 
 def test_the_groups_have_the_tasks_of_the_paper():

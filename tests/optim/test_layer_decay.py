@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.models import tiny
-from vit_jax import layer_decay, models, optimizers, trees, weights
+from vit_jax.optim import layer_decay, optimizers
+from vit_jax import models, trees, weights
 from vit_jax.errors import UserError
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vit_jax import optimizers, sharding, step as step_lib
+from vit_jax.optim import optimizers
+from vit_jax import sharding
+from vit_jax.training import step as step_lib
 from vit_jax.task import Aux
 
 BATCH = {'x': np.random.default_rng(0).normal(size=(16, 32)).astype(np.float32)}

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from vit_jax import optimizers, trees
+from vit_jax.optim import optimizers
+from vit_jax import trees
 from vit_jax.errors import UserError
 
 

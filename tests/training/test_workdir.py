@@ -8,11 +8,13 @@ import re
 import pytest
 
 from tests.conftest import ROOT
-from vit_jax import config as config_lib, files, main, workdir as workdir_lib
-from vit_jax.checkpoint import Checkpoints, stages
+from vit_jax import config as config_lib, files, main
+from vit_jax.training import workdir as workdir_lib
+from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.weights.runs import stages
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.weights.loading import run_config
+from vit_jax.weights.runs import run_config
 
 TINY = os.path.join(ROOT, 'tests', 'configs', 'tiny.py')
 INFO = Info('digits', ('a', 'b'), 1, (16, 16), num_train=10)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax import losses
+from vit_jax.tasks import losses
 from vit_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

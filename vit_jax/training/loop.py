@@ -5,11 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vit_jax import config as config_lib, optimizers, processes, schedules, sharding, trees
-from vit_jax import checkpoint, step as step_lib, task as task_lib, workdir as workdir_lib
+from vit_jax import config as config_lib, sharding, trees
+from vit_jax.optim import optimizers, schedules
+from vit_jax.training import processes
+from vit_jax.training import step as step_lib, workdir as workdir_lib
+from vit_jax.weights import runs
+from vit_jax import task as task_lib
 from vit_jax.errors import UserError
-from vit_jax.evaluation.scoring import Evaluation
-from vit_jax.run import Run
+from vit_jax.training.scoring import Evaluation
+from vit_jax.training.run import Run
 
 
 def plan(config, mesh):
@@ -78,7 +82,7 @@ def train(config, workdir: str) -> dict:
     train_step.trace(shapes, data.example, **constants)  # what the model refuses shows now
     said = [f'stays whole on each device: {line}' for line in undivided[:1]]
     said += [f'(and {len(undivided) - 1} more)'] * (len(undivided) > 1)
-    state, past = None, processes.most(checkpoint.exists(workdir))
+    state, past = None, processes.most(runs.exists(workdir))
     if not past:
       state, report = start(config, task, make_state(), data.info)
       said += report

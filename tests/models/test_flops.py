@@ -2,7 +2,8 @@
 
 import pytest
 
-from vit_jax import flops, models
+from vit_jax.models import flops
+from vit_jax import models
 
 # In units of 1e9, as measured from the authors' code or stated by it.
 STATED = {

@@ -7,9 +7,10 @@ import types
 import numpy as np
 import pytest
 
-from vit_jax import config as config_lib, evaluate, fewshot, train
+from vit_jax import config as config_lib, fewshot
+from vit_jax.training import evaluate, loop
 from vit_jax.errors import UserError
-from vit_jax.evaluation.scoring import Evaluation
+from vit_jax.training.scoring import Evaluation
 
 from tests.conftest import ROOT
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
   """(workdir, results) of a run that is followed by few-shot regression."""
   workdir = str(tmp_path_factory.mktemp('evaluate') / 'run')
   entries = "[{'source': 'digits', 'train': 'train[:50%]'}]"
-  return workdir, train.train(tiny(**{'evaluate.fewshot': entries}), workdir)
+  return workdir, loop.train(tiny(**{'evaluate.fewshot': entries}), workdir)
 
 
 def table(workdir):
@@ -64,7 +65,7 @@ def test_the_command_line_scores_a_run_on_any_data_set(run, capsys, monkeypatch)
 
 def test_an_unusable_entry_is_named_before_anything_is_written(tmp_path):
   with pytest.raises(UserError, match='tset'):
-    train.train(tiny(**{'evaluate.fewshot': "[{'source': 'digits', 'tset': ''}]"}),
+    loop.train(tiny(**{'evaluate.fewshot': "[{'source': 'digits', 'tset': ''}]"}),
                 str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vit_jax import schedules
+from vit_jax.optim import schedules
 from vit_jax.errors import UserError
 
 
