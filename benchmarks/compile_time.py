@@ -39,7 +39,7 @@ def measure(depth: int, scan: bool, batch: int = 8) -> None:
   def create():
     state, optimizer, _ = step_lib.create_state(
         task, lambda shapes: optimizers.make(shapes, schedule, name='adamw'), example, mesh,
-        task.rules, 0, False)
+        task.family.rules, 0, False)
     kept.append(optimizer)
     return state
 

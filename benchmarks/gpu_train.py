@@ -61,7 +61,7 @@ def ours(name: str, size: int, batch: int) -> float:
                for k in keys]
     state, optimizer, _ = step_lib.create_state(
         task, lambda shapes: optimizers.make(shapes, schedule, name='adamw', weight_decay=.05),
-        batches[0], mesh, task.rules, 0, False)
+        batches[0], mesh, task.family.rules, 0, False)
     train_step, kept = step_lib.make(task, optimizer, schedule, state, seed=0), [state]
 
     def step(i):

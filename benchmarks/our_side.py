@@ -20,7 +20,7 @@ from vit_jax import compilation, sharding, trees
 from vit_jax.optim import optimizers
 from vit_jax.training import step as step_lib
 from vit_jax.tasks.classification import Classification
-from vit_jax.weights import vit
+from vit_jax.weights.families import google
 from vit_jax.weights.table import to_theirs
 
 WRONG = 'Transformer/encoderblock_5/MlpBlock_0/Dense_1/kernel'  # changed for the control
@@ -106,7 +106,8 @@ def train(folder: str, size: str, **overrides) -> None:
       shapes, schedule, name='adamw', weight_decay=.05)
   mesh = sharding.make_mesh()
   with jax.set_mesh(mesh):
-    state, optimizer, _ = step_lib.create_state(task, make, batches[0], mesh, task.rules, 0, False)
+    state, optimizer, _ = step_lib.create_state(
+        task, make, batches[0], mesh, task.family.rules, 0, False)
     where = jax.tree.map(lambda x: x.sharding, state.params)
     train_step = step_lib.make(task, optimizer, schedule, state, seed=0)
     place = lambda params: jax.tree.map(jnp.copy, jax.device_put(params, where))
@@ -131,7 +132,7 @@ def write_gradients(path: str, task, params, batch) -> None:
   grads, sums = compilation.jit(gradients)(params, batch)
   flat = {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(grads)).items()}
   loss = np.divide(*map(np.asarray, sums['loss']))
-  np.savez(path, loss=loss, **to_theirs(vit.GOOGLE, flat))
+  np.savez(path, loss=loss, **to_theirs(google.GOOGLE, flat))
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from detr_jax.weights.detr import AUTHORS
+from detr_jax.weights.families.detr_names import AUTHORS
 from tests import golden
 from tests.conftest import golden_files
 from tests.goldens import base, detr_models

@@ -13,7 +13,7 @@ import pytest
 from tests import ledger
 from tests.conftest import ROOT
 from tests.data.shards import write
-from tests.test_train import free_port
+from tests.training.test_loop import free_port
 
 STEPS, BATCH, EXAMPLES = 60, 8, 52  # 480 draws: 9.2 epochs, and none ends with a step
 

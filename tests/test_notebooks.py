@@ -95,7 +95,7 @@ def test_the_checkpoints_that_notebooks_name_are_in_the_list():
   for path in NOTEBOOKS:
     text = '\n'.join(text for _, text in cells_of_notebook(path))
     found = [name for name in re.findall(r"['`](\w+\.\w+)['`]", text)
-             if name.partition('.')[0] in {**models.MODELS, **detectors.MODELS}]
+             if name.partition('.')[0] in {**models.variants(), **detectors.variants()}]
     assert found and all(name in known for name in found)
 
 

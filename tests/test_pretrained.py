@@ -239,7 +239,7 @@ def test_the_list_is_sound():
   places = {pretrained.cache_path(known.url) for known in PRETRAINED.values()}
   assert len(places) == len(PRETRAINED)
   for name, known in PRETRAINED.items():
-    assert name.startswith(known.model + '.') and known.model in models.MODELS
+    assert name.startswith(known.model + '.') and known.model in models.variants()
     assert known.url.startswith('https://') and known.licence and known.num_classes
     assert known.url.endswith(weights.folders.SUFFIXES)
     assert known.sha256 is None or re.fullmatch('[0-9a-f]{8}|[0-9a-f]{64}', known.sha256), name
@@ -448,4 +448,4 @@ def test_augreg_reads_its_index_from_an_address(server, monkeypatch, tmp_path):
 def test_every_model_of_augreg_is_one_of_ours():
   for name in ('Ti/16', 'S/32', 'S/16', 'B/32', 'B/16', 'L/16', 'R+Ti/16', 'R26+S/32', 'R50+L/32'):
     row = augreg._row(dict(name=name, filename='x', adapt_filename=''))
-    assert row.model in models.MODELS and row.adapted_url == ''
+    assert row.model in models.variants() and row.adapted_url == ''

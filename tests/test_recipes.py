@@ -1,5 +1,6 @@
 """Recipes have the numbers of their papers, in every cell, and both of their variants."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -329,6 +330,7 @@ def test_smoke_leaves_a_small_model_of_the_same_kind(name):
 
 
 def test_a_family_without_a_tiny_form_is_told(monkeypatch):
-  monkeypatch.delitem(recipes.TINY, 'ViT')
-  with pytest.raises(UserError, match='the family of models ViT has no tiny form for smoke; add it to'):
+  without = [dataclasses.replace(family, tiny=None) for family in models.FAMILIES]
+  monkeypatch.setattr(models, 'FAMILIES', without)
+  with pytest.raises(UserError, match='the family of vit_b16 has no small form for smoke'):
     load('vit_pretrain.py:smoke')

@@ -162,7 +162,8 @@ def test_the_first_step_of_a_recipe_is_built_at_its_own_sizes(spec):
     with jax.set_mesh(mesh()):
       data, task, optimizer, schedule, steps, _ = loop.plan(config, mesh())
       shapes, _, transform, _ = step_lib.plan_state(
-          task, optimizer, data.example, mesh(), task.rules, config.seed, ema=config.ema_decay > 0.)
+          task, optimizer, data.example, mesh(), task.family.rules, config.seed,
+          ema=config.ema_decay > 0.)
       step = loop.make_step(config, task, transform, schedule, shapes)
       after, sums = step.trace(shapes, data.example, **task.constants(mesh())).out_info
       assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, shapes)

@@ -52,15 +52,15 @@ def test_the_first_rule_that_matches_counts():
 def test_the_leading_axis_of_a_stack_stays_whole():
   mesh = sharding.make_mesh(2, 2, 2)
   layer = 'params/Transformer/encoderblock{}/MlpBlock_0/Dense_0/kernel'
-  alone, _ = sharding.spec(layer.format('_3'), (16, 32), sharding.VIT, mesh)
-  stacked, _ = sharding.spec(layer.format(''), (4, 16, 32), sharding.VIT, mesh)
+  alone, _ = sharding.spec(layer.format('_3'), (16, 32), models.family('vit_b16').rules, mesh)
+  stacked, _ = sharding.spec(layer.format(''), (4, 16, 32), models.family('vit_b16').rules, mesh)
   assert tuple(alone) == ('fsdp', 'model') and tuple(stacked) == (None, *alone)
 
 
 def test_dimensions_that_the_axis_does_not_divide_stay_whole_and_are_told():
   mesh = sharding.make_mesh(1, 4, 2)
   path = 'params/Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel'
-  where, told = sharding.spec(path, (18, 32), sharding.VIT, mesh)
+  where, told = sharding.spec(path, (18, 32), models.family('vit_b16').rules, mesh)
   assert tuple(where) == (None, 'model')
   assert told == [f'{path} axis 0 of 18 by fsdp=4']
 
@@ -68,7 +68,7 @@ def test_dimensions_that_the_axis_does_not_divide_stay_whole_and_are_told():
 def test_slots_with_fewer_axes_than_their_parameter_are_whole():
   mesh = sharding.make_mesh(2, 2, 2)
   path = 'opt_state/0/v_row/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel'
-  where, told = sharding.spec(path, (4,), sharding.VIT, mesh)
+  where, told = sharding.spec(path, (4,), models.family('vit_b16').rules, mesh)
   assert tuple(where) == () and told == []
 
 
@@ -81,7 +81,8 @@ def test_optimizer_slots_follow_their_parameters(name, scan):
   shapes = weights.init_shapes(model, (8, 8), 3)
   optimizer = optimizers.make(shapes, optax.constant_schedule(.1), name=name)
   slots = jax.eval_shape(optimizer.init, shapes)
-  placed, _ = sharding.shardings({'params': shapes, 'opt_state': slots}, sharding.VIT, mesh)
+  placed, _ = sharding.shardings({'params': shapes, 'opt_state': slots},
+                                 models.family('vit_b16').rules, mesh)
   named = {trees.path_name(p): s.spec for p, s in jax.tree_util.tree_leaves_with_path(placed)}
   moments = {'adamw': ('mu', 'nu'), 'sgd': ('trace',)}[name]
   checked = 0
@@ -101,9 +102,9 @@ def test_factored_slots_lie_somewhere_and_nothing_is_said_of_them(scan):
   shapes = weights.init_shapes(model, (8, 8), 3)
   optimizer = optimizers.make(shapes, optax.constant_schedule(.1), name='adafactor')
   slots = jax.eval_shape(optimizer.init, shapes)
-  placed, told = sharding.shardings({'opt_state': slots}, sharding.VIT, mesh)
+  placed, told = sharding.shardings({'opt_state': slots}, models.family('vit_b16').rules, mesh)
   assert not told
-  params, _ = sharding.shardings({'params': shapes}, sharding.VIT, mesh)
+  params, _ = sharding.shardings({'params': shapes}, models.family('vit_b16').rules, mesh)
   spec = {trees.path_name(p): s.spec for p, s in jax.tree_util.tree_leaves_with_path((placed, params))}
   for (path, slot), where in zip(jax.tree_util.tree_leaves_with_path(slots), jax.tree.leaves(placed),
                                  strict=True):
@@ -119,7 +120,7 @@ def test_every_big_kernel_of_every_vit_is_split(name, scan):
   mesh = sharding.make_mesh(2, 2, 2)
   model = models.create_model(name, depth=2, pool='attention', representation_size=64, scan=scan)
   shapes = {'params': weights.init_shapes(model, (model.patch_size * 2,) * 2, 3)}
-  placed, _ = sharding.shardings(shapes, sharding.VIT, mesh)
+  placed, _ = sharding.shardings(shapes, models.family('vit_b16').rules, mesh)
   for (path, leaf), where in zip(jax.tree_util.tree_leaves_with_path(shapes),
                                  jax.tree.leaves(placed), strict=True):
     name = trees.path_name(path)
@@ -164,7 +165,7 @@ def test_activations_are_split_inside_a_mesh_and_left_alone_outside():
   np.testing.assert_array_equal(odd, x[:3])
 
 
-def test_a_family_without_rules_is_told():
-  assert sharding.rules_of(models.create_model('bit_r50x1')) == sharding.RESNET
-  with pytest.raises(UserError, match='the family of models Dense has no sharding rules; add them to'):
-    sharding.rules_of(nn.Dense(3))
+def test_a_module_without_a_family_is_told():
+  assert models.family(models.create_model('bit_r50x1')).rules == models.family('resnet50').rules
+  with pytest.raises(UserError, match='Dense belongs to no family of models; list its FAMILY in'):
+    models.family(nn.Dense(3))

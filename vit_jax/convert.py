@@ -30,12 +30,13 @@ def main(package: str = 'vit_jax', description: str = __doc__, default: str = 'n
   flags.add_argument('--image_size', metavar='HEIGHTxWIDTH', type=size, default=(0, 0),
                      help='of the images that a published file was trained at, if not square')
   flags = flags.parse_args()
-  from vit_jax.weights import runs
+  from vit_jax.weights import Run
   from vit_jax import trees
   weights = importlib.import_module(f'{package}.weights')
   weights.check_format(flags.target, flags.to)
   # Models that a file cannot tell apart have the same names and shapes: any of them converts it.
-  known = [] if flags.model or runs.is_run(flags.source) else weights.candidates(flags.source)[:1]
+  from_ = weights.origin(flags.source)
+  known = [] if flags.model or isinstance(from_, Run) else weights.candidates(from_)[:1]
   source = ([flags.model] if flags.model else known) + [flags.source]
   loaded = weights.load(*source, verbose=False, trained_image_size=flags.image_size)
   notes = weights.export(flags.target, loaded.model, loaded.variables, flags.to, loaded.info.image_size)

@@ -106,12 +106,14 @@ def curves(workdir: str) -> list:
 
 def filters(classifier) -> list:
   """Principal components of the filters that read the image."""
-  from vit_jax import trees, weights
+  from vit_jax import models, trees
   from vit_jax.visual import drawing
   from vit_jax.visual.filters import principal_filters
   from vit_jax.visual.page import Picture, Section
   flat = trees.flatten(classifier.params)
-  path = weights.image_kernel(flat)
+  path = models.family(classifier.model).image_kernel(flat)
+  if path is None:
+    return []
   found, shares = principal_filters(np.asarray(flat[path], np.float32))
   where = 'root' if 'root' in path else 'patch embedding'
   return [Section(f'Filters of the {where}', 'The first principal components of the learnt '
@@ -121,23 +123,23 @@ def filters(classifier) -> list:
 
 def positions(classifier, config: dict) -> list:
   """Similarity of position embeddings, before and after interpolation."""
-  from vit_jax import weights
+  from vit_jax import models, trees, weights
   from vit_jax.layers.positions import resample
   from vit_jax.visual import drawing
   from vit_jax.visual.page import Picture, Section
   from vit_jax.visual.positions import position_similarity
-  learned = classifier.params.get('Transformer', {}).get('posembed_input')
-  if learned is None:
+  family, flat = models.family(classifier.model), trees.flatten(classifier.params)
+  if family.positions not in flat:
     return []
-  grid = weights.model_grid(classifier.model, classifier.info.image_size)
-  after = np.asarray(learned['pos_embedding'])[:, grid.positions:]
+  grid = family.grid(classifier.model, classifier.info.image_size)
+  after = np.asarray(flat[family.positions])[:, grid.positions:]
   path = config['init_from']
   found = path and os.path.exists(path)
   source = weights.read(path, classifier.model.num_heads) if found else None
-  started = source is not None and bool(source.grid) and weights.POSITIONS in source.flat
+  started = source is not None and bool(source.grid) and family.positions in source.flat
   if started:
     old, new = source.grid, grid.size
-    before = source.flat[weights.POSITIONS][:, old.positions:]
+    before = source.flat[family.positions][:, old.positions:]
     interpolated = resample(before, old.size, new, 0, source.table.resampling)
   else:
     before, old, new = after, grid, tuple(2 * n for n in grid.size)
@@ -156,15 +158,16 @@ def positions(classifier, config: dict) -> list:
 
 def attention(classifier, pictures: np.ndarray, names) -> list:
   """Attention distance per head, and rollout over the images."""
-  from vit_jax import weights
+  from vit_jax import models
   from vit_jax.data import listing
   from vit_jax.visual import drawing, galleries
   from vit_jax.visual.attention import attention_distance, attention_rollout
   from vit_jax.visual.page import Picture, Section
   model = classifier.model
-  grid = weights.model_grid(model, classifier.info.image_size)
-  if grid is None:  # a model without attention
+  family = models.family(model)
+  if not family.attention:
     return []
+  grid = family.grid(model, classifier.info.image_size)
   maps = classifier.attention(pictures)
   distance = attention_distance(maps, grid.size, model.patch, grid.tokens)
   rollout = attention_rollout(maps, grid.size, grid.tokens)

@@ -1,6 +1,7 @@
 """A trained classifier at work: files in, probabilities and attention maps out."""
 
 import concurrent.futures
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import compilation, trees, weights
-from vit_jax.weights.runs import find, is_run
+from vit_jax import compilation, models, trees, weights
 from vit_jax.data import augment, crops, images, listing
 from vit_jax.data.sources import Example
 from vit_jax.errors import UserError
@@ -90,10 +90,10 @@ class Classifier:
       UserError: as `weights.load`.
     """
     loaded = weights.load(*filter(None, (model, checkpoint)), image_size=image_size, verbose=False)
-    if model or not is_run(checkpoint):
+    from_ = weights.origin(checkpoint)
+    if model or not isinstance(from_, weights.Run):
       return cls(loaded)
-    workdir, _ = find(checkpoint)
-    return cls(loaded, weights.run_config(workdir)['task'].get('loss', 'softmax'))
+    return cls(loaded, from_.config['task'].get('loss', 'softmax'))
 
   def prepare(self, path: str) -> np.ndarray:
     """Returns an image file as the model sees it, uint8 `[height, width, channels]`."""
@@ -169,7 +169,6 @@ class Classifier:
     """
     part, length = self._padded(batch)
     found = jax.device_get(self._attend(self._variables, part))
-    layers = trees.unstack({k: v for k, v in found.items() if 'encoderblock' in k})
-    depth = len(layers)
-    name = 'Transformer/encoderblock_{}/MultiHeadDotProductAttention_0/attention'
-    return [layers[name.format(i)][:length] for i in range(depth)]
+    name, layers = next(iter(models.family(self.model).attention.values())), trees.unstack(found)
+    own = itertools.takewhile(layers.__contains__, (name.format(i=i) for i in itertools.count()))
+    return [layers[path][:length] for path in own]

@@ -15,14 +15,6 @@ PRETRAINING = dict(
     imagenet21k=dict(source='imagenet21k', train='full[51200:]', test='full[:25600]'),
     jft=dict(source='jft', train='train', test='validation', max_labels=8))
 
-# A small model of each architecture, for images of 16x16.
-TINY = dict(
-    ViT=dict(patch_size=4, width=64, depth=2, num_heads=2, mlp_dim=128),
-    Mixer=dict(patch_size=4, width=64, depth=2, tokens_mlp_dim=32, channels_mlp_dim=128),
-    BiT=dict(width=32, depths=(1, 1)),
-    ResNet=dict(width=32, depths=(1, 1)))
-
-
 def one_of(kind: str, name: str, options):
   """Returns `options[name]`, or `name` where the options are a sequence of names.
 
@@ -117,16 +109,10 @@ def smoke(config: ConfigDict) -> None:
   The recipe stays. An `init_from` keeps the model, which must fit its weights.
   """
   if not config.init_from:
-    variant = models.variant(config.model.name)
-    family = variant.module.__name__
-    if family not in TINY:
-      raise UserError(f'the family of models {family} has no tiny form for smoke; add it to '
-                      'vit_jax.recipes.TINY, or leave smoke out')
-    config.model.update(TINY[family])
-    if variant.arguments.get('stem_depths') is not None:
-      config.model.update(stem_depths=(), stem_width=32, patch_size=1)
-    if config.model.get('representation_size'):
-      config.model.representation_size = config.model.width
+    family, name = models.family(config.model.name), config.model.name
+    if family.tiny is None:
+      raise UserError(f'the family of {name} has no small form for smoke; leave smoke out')
+    config.model.update(family.tiny({**models.variant(name).arguments, **config.model}))
   config.data.resolution = tuple(16 for _ in config.data.resolution)
   config.data.batch_size = 32 - 32 % (8 * config.data.repeats)
   config.total_steps, config.total_epochs = 30, 0.

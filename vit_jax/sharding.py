@@ -1,13 +1,13 @@
 """One mesh with axes data, fsdp and model; parameters are placed by rules that go by path.
 
-A rule is (pattern, partition spec); the first pattern that matches the path counts. Optimizer
+A rule is (pattern, partition spec); the first pattern that matches the path counts, and each family
+of models has its own (`vit_jax.models.family`). Optimizer
 slots and averages carry their parameter's path, so they follow it. A scanned stack has one leading
 axis more, which stays whole.
 """
 
 import functools
 import re
-from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -20,50 +20,6 @@ AXES = ('data', 'fsdp', 'model')
 BATCH = P(('data', 'fsdp'))  # the leading axis of every batch and activation
 
 Rules = tuple[tuple[str, P], ...]
-
-# Attention heads and the hidden layer of the MLP are split over `model` (Megatron-LM,
-# arXiv:1909.08053, section 3); the other large axis over `fsdp` (ZeRO-3, arXiv:1910.02054).
-# Convolutions are split over their output channels.
-VIT: Rules = (
-    (r'.*/(query|key|value)/kernel', P('fsdp', 'model', None)),
-    (r'.*/(query|key|value)/bias', P('model', None)),
-    (r'.*/out/kernel', P('model', None, 'fsdp')),
-    (r'.*/Dense_0/kernel', P('fsdp', 'model')),
-    (r'.*/Dense_0/bias', P('model')),
-    (r'.*/Dense_1/kernel', P('model', 'fsdp')),
-    (r'.*/(embedding|conv\w+)/kernel', P(None, None, None, 'fsdp')),
-    (r'.*/(pre_logits|head|head_dist)/kernel', P('fsdp', 'model')),
-    (r'.*', P()),
-)
-
-MIXER: Rules = (
-    (r'.*/token_mixing/Dense_0/kernel', P(None, 'model')),
-    (r'.*/token_mixing/Dense_1/kernel', P('model', None)),
-    (r'.*/channel_mixing/Dense_0/kernel', P('fsdp', 'model')),
-    (r'.*/channel_mixing/Dense_1/kernel', P('model', 'fsdp')),
-    (r'.*/Dense_0/bias', P('model')),
-    (r'.*/stem/kernel', P(None, None, None, 'fsdp')),
-    (r'.*/head/kernel', P('fsdp', 'model')),
-    (r'.*', P()),
-)
-
-RESNET: Rules = (
-    (r'.*/conv\w+/kernel', P(None, None, None, 'fsdp')),
-    (r'.*/head/kernel', P('fsdp', 'model')),
-    (r'.*', P()),
-)
-
-RULES: Mapping[str, Rules] = dict(vit=VIT, mixer=MIXER, resnet=RESNET, bit=RESNET)
-
-
-def rules_of(model) -> Rules:
-  """Returns the rules of a model's family; UserError for a family that has none."""
-  family = type(model).__name__
-  if family.lower() not in RULES:
-    raise UserError(f'the family of models {family} has no sharding rules; add them to '
-                    'vit_jax.sharding.RULES')
-  return RULES[family.lower()]
-
 
 # A stack of layers: the rule is the layer's, the leading axis stays whole.
 STACKED = re.compile(r'.*/encoderblock/')

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 
-from vit_jax import sharding
 from vit_jax.errors import UserError
 from vit_jax.metrics import Pair
+from vit_jax.models.family import Family
 
 Batch = Mapping[str, jax.Array]
 Variables = Mapping[str, Any]
@@ -53,7 +53,7 @@ class Task(Protocol):
 
   weights: ModuleType  # reads and writes weights of its models, as `vit_jax.weights` does
   best: str  # name of the measure of a split by which checkpoints are compared, such as 'accuracy'
-  rules: sharding.Rules  # where the parameters lie on the mesh
+  family: Family  # of the model: where its parameters lie, its depth groups, ...
 
   @classmethod
   def open_data(cls, config, seed: int, mesh, eval_batch: int = 0):
@@ -79,6 +79,10 @@ class Task(Protocol):
       size: of the data, a `vit_jax.tables.datasets.Size`.
       num_train: images of the training split.
     """
+
+  def facts(self, plan) -> dict[str, Any]:
+    """Returns what a `vit_jax.tables.plan.Plan` implies, by the words of the tables that print it; a
+    value may be a function that computes it."""
 
   def check_start(self) -> None:
     """Raises UserError where the model cannot be trained from random parameters."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import flax.traverse_util
 import jax
@@ -88,3 +88,8 @@ def fingerprint(tree) -> str:
 def count(tree) -> int:
   """Returns the number of parameters in a tree of arrays or shapes."""
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def numbers(paths: Iterable[str], pattern: str) -> int:
+  """Returns how many different numbers stand for the group of a pattern at the beginning of paths."""
+  return len({found[1] for found in (re.match(pattern, path) for path in paths) if found})

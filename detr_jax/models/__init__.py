@@ -1,25 +1,32 @@
-"""All models by name. A new one is a file with `VARIANTS`, and a line here."""
-
-from collections.abc import Mapping
+"""All models by name. A new family is a file with `FAMILY`, and a line here."""
 
 import flax.linen as nn
 
 from detr_jax.models import detr
+from vit_jax.models.family import Family, family_of, variants_of
 from vit_jax.models.variant import Variant, create, find, names
 
-MODELS: Mapping[str, Variant] = {**detr.VARIANTS}
+FAMILIES: tuple[Family, ...] = (detr.FAMILY,)
 
-RULES = detr.RULES
+
+def variants() -> dict[str, Variant]:
+  """Returns {name: variant} of all families."""
+  return variants_of(FAMILIES)
+
+
+def family(of: str | nn.Module) -> Family:
+  """Returns the family of a model, or of a model's name; UserError where it has none."""
+  return family_of(FAMILIES, of)
 
 
 def list_models(pattern: str = '*') -> list[str]:
-  """Returns the names of all models that fit a shell pattern such as 'detr_r50*'."""
-  return names(MODELS, pattern)
+  """Returns the names of all models that match a shell pattern such as 'detr_r50*'."""
+  return names(variants(), pattern)
 
 
 def variant(name: str) -> Variant:
   """Returns the variant of that name; UserError names the nearest one for an unknown name."""
-  return find(MODELS, name)
+  return find(variants(), name)
 
 
 def create_model(name: str, **overrides) -> nn.Module:
@@ -33,4 +40,4 @@ def create_model(name: str, **overrides) -> nn.Module:
   Raises:
     UserError: for an unknown name or field.
   """
-  return create(MODELS, name, overrides)
+  return create(variants(), name, overrides)

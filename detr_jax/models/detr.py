@@ -35,6 +35,8 @@ from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, 
 from vit_jax import models, sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.layers import padding
+from vit_jax.models import vit
+from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -54,7 +56,7 @@ RULES: sharding.Rules = (
     (r'.*/linear1/bias', P('model')),
     (r'.*/linear2/kernel', P('model', 'fsdp')),
     (r'.*/(input_proj|mask_head/\w+)/kernel', P(None, None, None, 'fsdp')),
-    *sharding.VIT,
+    *vit.RULES,
 )
 
 
@@ -332,3 +334,17 @@ VARIANTS: dict[str, Variant] = dict(
     detr_r50_dc5_panoptic=_variant(50, 42_899_288 + 53_120, dilation=True, masks=True),
     detr_r101_panoptic=_variant(101, 61_839_192 + 105_344, masks=True),
 )
+
+PLACES = dict(none='none', sine_input='sine at input', sine_attn='sine at attn',
+              learned_attn='learned at attn', attn='learned at attn', input='learned at input')
+
+
+def facts(model: DETR) -> dict[str, str]:
+  """Returns what the paper's tables 3 and 5 print of a model."""
+  return {'backbone': model.backbone.replace('resnet', 'R'),
+          'encoder spatial': PLACES[model.encoder_positions],
+          'decoder spatial': PLACES[model.decoder_positions],
+          'decoder output': PLACES[model.query_positions]}
+
+
+FAMILY = Family(DETR, VARIANTS, RULES, facts=facts)

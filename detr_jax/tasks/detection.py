@@ -18,8 +18,9 @@ from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
 from detr_jax.ops import masks, postprocess
 from detr_jax.ops.losses import SetCriterion
-from vit_jax import ranges, sharding
+from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
+from vit_jax.models.family import Family
 from vit_jax.task import Aux, model_fields
 
 CLASSIFICATION = dict(softmax='softmax', sigmoid='focal')  # the loss of each classifier
@@ -78,9 +79,17 @@ class Detection:
         tuple(data.mean), tuple(data.std), canvases=canvases, masks=data.masks, panoptic=data.panoptic)
 
   @property
-  def rules(self) -> sharding.Rules:
-    """The sharding rules of the model's family."""
-    return models.RULES
+  def family(self) -> Family:
+    """The family of the model."""
+    return models.family(self.model)
+
+  def facts(self, plan) -> dict[str, Any]:
+    """Returns what the tables of detectors print of a plan, see `vit_jax.task.Task`."""
+    task = plan.config.task
+    return {**self.family.facts(self.model), 'GFLOPs': lambda: plan.multiply_adds / 1e9,
+            'params_M': plan.learned / 1e6,  # the authors count no others
+            'class': task.get('class_coef', 1.) > 0., 'l1': task.bbox_coef > 0.,
+            'giou': task.giou_coef > 0.}
 
   def check_start(self) -> None:
     """Raises UserError for a frozen batch norm that has nothing to be frozen at.

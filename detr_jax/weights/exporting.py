@@ -6,14 +6,13 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from detr_jax.weights.detr import AUTHORS, AUTHORS_MASKS, HUGGINGFACE, HUGGINGFACE_MASKS
+from detr_jax.weights import families
 from vit_jax import trees
 from vit_jax.errors import UserError, unknown
 from vit_jax.weights import flatten, safetensors
 from vit_jax.weights.table import to_theirs
 
-# Of a detector, and of one with masks.
-FORMATS = dict(detr=(AUTHORS, AUTHORS_MASKS), huggingface=(HUGGINGFACE, HUGGINGFACE_MASKS))
+FORMATS = ('detr', 'huggingface')
 
 
 def check_format(path: str, to: str) -> None:
@@ -34,26 +33,20 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
     variables: `params`, and `batch_stats` of the backbone.
     to: 'detr', the authors' names, or 'huggingface', those of `DetrForObjectDetection` with timm's
       backbone.
-    image_size: of the images; no file of a detector depends on it.
+    image_size: of the images, where what is written depends on it.
 
   Returns:
     Sentences on what the reader must be told for equal outputs, since a file of weights cannot say it.
 
   Raises:
-    UserError: for a model that the format has no names for: another backbone than a ResNet with batch
-      norm, or anchors.
+    UserError: for a model that the format has no names for, such as a DETR with anchors or on another
+      backbone than a ResNet with batch norm.
   """
   check_format(path, to)
-  flat = {k: np.asarray(v) for k, v in flatten(variables).items()}
-  safetensors.write(path, to_theirs(FORMATS[to][model.masks], trees.unstack(flat)))
-  return _notes(model)
-
-
-def _notes(model: nn.Module) -> list[str]:
-  """Returns what the other code base's model must be told."""
-  notes = []
-  if model.mask_padding:
-    notes.append('theirs lets padding into the features: give it images without (batches of one)')
-  if model.classifier == 'sigmoid':
-    notes.append('the classes have sigmoids and none stands for "no object": theirs reads a softmax')
-  return notes
+  known = families.of(model)
+  table = known and known.formats(model, to)
+  if not table:
+    raise UserError(f'{type(model).__name__} has no names in the format {to!r}')
+  flat = {k: np.asarray(v) for k, v in trees.unstack(flatten(variables)).items()}
+  safetensors.write(path, to_theirs(table, known.written(model, flat, to, image_size)))
+  return known.notes(model, to)

@@ -1,32 +1,18 @@
 """Fitting weights to a detector: those of a detector, or of a classifier to its backbone."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
-from detr_jax.weights.detr import STATE
-from vit_jax import models, trees
-from vit_jax.weights import differences, model_grid, old_grid
-from vit_jax.weights.fit import Report, Rules, fit
-from vit_jax.weights.published import Source
+from detr_jax.weights import families
+from vit_jax import models
+from vit_jax.weights import Source, differences, fit_model
+from vit_jax.weights.fit import Report, fit
+from vit_jax.weights.shapes import STATE
 
 BACKBONE = 'backbone/'
-
-CLASSES = ('class_embed/', 'denoising_embed')
-DETECTOR = Rules(
-    classes=CLASSES, heads=CLASSES, rows=('query_embed', 'anchors', 'row_embed', 'col_embed'),
-    # Masks, learned positions and denoising queries are there or not by the fields of the model.
-    optional=(*CLASSES, 'bbox_attention/', 'mask_head/', 'row_embed', 'col_embed', 'backbone/head/'),
-    backbone=BACKBONE)
-
-
-def is_detector(source: Source) -> bool:
-  """Tells whether weights are those of a detector, and not of a classifier."""
-  return 'query_embed' in source.flat
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -54,27 +40,22 @@ def fit_detector(source: Source, model: nn.Module, target: Mapping[str, Any],
   Raises:
     UserError: lists missing, unexpected and misshapen parameters.
   """
-  if is_detector(source):
-    out, report = fit(source.flat, target, new=None, reset_head=reset_head, rules=DETECTOR)
-  else:
-    out, report = _fit_backbone(source, model, target, image_size, resampling, trained_size)
-  report.reinitialised = grouped(report.reinitialised)
-  report.ignored = grouped(report.ignored)
-  return out, report
-
-
-def _fit_backbone(source, model, target, image_size, resampling, trained_size):
-  """Fits a classifier's weights to the backbone; all else starts anew."""
-  own = {short: leaf for path, leaf in target.items() for short in [_without(path)] if short}
+  if families.known(source.flat):
+    kernel = models.family(backbone(model)).image_kernel(_inside(target))
+    return fit(source.flat, target, families.of(model).rules, reset_head=reset_head,
+               kernel=kernel and BACKBONE + kernel)
   of = backbone(model)
-  out, report = fit(source.flat, own, old=old_grid(source, of, image_size, trained_size),
-                    new=model_grid(of, image_size),
-                    class_position=source.table.class_position,
-                    resampling=resampling or source.table.resampling)
+  out, report = fit_model(source, of, _inside(target), image_size, resampling=resampling,
+                          trained_size=trained_size)
   report.note += differences(of, source.table)
   report.note.append('these are weights of a classifier: the backbone has them, all else starts anew')
-  report.reinitialised += [path for path in target if not _without(path)]
+  report.reinitialised |= dict.fromkeys((path for path in target if not _without(path)), '')
   return {_within(path): array for path, array in out.items()}, report
+
+
+def _inside(target: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what lies in the backbone, by its own paths."""
+  return {short: leaf for path, leaf in target.items() if (short := _without(path))}
 
 
 def _without(path: str) -> str:
@@ -88,37 +69,3 @@ def _within(path: str) -> str:
   """The inverse of `_without`."""
   state = STATE * path.startswith(STATE)
   return f'{state}{BACKBONE}{path.removeprefix(STATE)}'
-
-
-def grouped(entries: list[str]) -> list[str]:
-  """Returns one entry for all paths below the same module of the detector: 'mask_head (26 arrays)'."""
-  top = [re.match(r'[^/ ]+', entry)[0] for entry in entries]
-  count = Counter(top)
-  out = [entry if count[name] < 3 else f'{name} ({count[name]} arrays)'
-         for name, entry in zip(top, entries, strict=True)]
-  return list(dict.fromkeys(out))
-
-
-def fields(flat: trees.Flat, classifier: str = 'softmax') -> dict[str, Any]:
-  """Returns the fields of a detector that its weights show; not its heads, backbone and dilation."""
-  layers = lambda side: len({m[1] for path in flat if (m := re.match(rf'{side}/(layer_\d+)/', path))})
-  shown = dict(
-      num_queries=flat['query_embed'].shape[0], width=flat['query_embed'].shape[1],
-      encoder_layers=layers('encoder'), decoder_layers=layers('decoder'),
-      pre_norm='encoder/norm/scale' in flat, masks='mask_head/lay1/kernel' in flat)
-  if 'class_embed/bias' in flat:
-    shown['num_classes'] = flat['class_embed/bias'].size - (classifier == 'softmax')
-  if 'decoder/layer_0/linear1/kernel' in flat:
-    shown['mlp_dim'] = flat['decoder/layer_0/linear1/kernel'].shape[1]
-  if 'row_embed' in flat:
-    shown |= dict(encoder_positions='learned_attn', decoder_positions='learned_attn',
-                  max_positions=flat['row_embed'].shape[0])
-  return shown
-
-
-def units(flat: trees.Flat) -> tuple[tuple[int, ...], bool]:
-  """Returns the units per stage of a ResNet backbone, and whether they are bottlenecks."""
-  found = {match.groups() for path in flat
-           for match in [re.match(rf'{BACKBONE}block(\d+)/unit(\d+)/', path)] if match}
-  depths = Counter(int(stage) for stage, _ in found)
-  return tuple(depths[s] for s in sorted(depths)), f'{BACKBONE}block1/unit1/conv3/kernel' in flat

@@ -10,15 +10,14 @@ from detr_jax.data.info import DetectionInfo
 from detr_jax.data.sources import BUILT_IN
 from detr_jax.data.sources.base import UNUSED
 from detr_jax.pretrained import DETECTORS
-from detr_jax.weights.fitting import CLASSES, backbone, fields, fit_detector, is_detector
-from detr_jax.weights.loading import read
-from vit_jax.weights import runs
+from detr_jax.weights import families
+from detr_jax.weights.fitting import backbone, fit_detector
+from detr_jax.weights.loading import origin, read
 from vit_jax import trees
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
-from vit_jax.weights import flatten, replaced
+from vit_jax.weights import Run, Source, flatten, replaced
 from vit_jax.weights.fit import Report
-from vit_jax.weights.published import Source
 
 SLOTS = 'data.id_slots='
 
@@ -49,7 +48,8 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: DetectionIn
   source = read(path, model.num_heads, getattr(backbone(model), 'num_heads', None))
   target = trees.unstack({k: jax.ShapeDtypeStruct(v.shape, v.dtype)
                           for k, v in flatten(variables).items()})
-  other = is_detector(source) and bool(source.classes) and not same_classes(source.classes, info)
+  other = bool(families.known(source.flat) and source.classes
+               and not same_classes(source.classes, info))
   loaded, report = fit_detector(source, model, target, info.image_size, resampling=resampling,
                                 reset_head=reset_head or other, trained_size=trained_size)
   report.note += _class_notes(source, model, info, path)
@@ -78,9 +78,10 @@ def fits_slots(count: int, classes: Sequence[str], info: DetectionInfo) -> bool:
 
 def _class_notes(source: Source, model: nn.Module, info: DetectionInfo, path: str) -> list[str]:
   """Returns what the log says of the classes that detector weights have."""
-  if not is_detector(source) or 'class_embed/bias' not in source.flat:
+  of = families.known(source.flat)
+  count = of and of.num_classes(model, source.flat)
+  if count is None:
     return []
-  count = fields(source.flat, model.classifier)['num_classes']
   if fits_slots(count, source.classes, info):
     return [f'the weights have {count} class slots, and every category id of the data is below that: '
             f'{SLOTS}{count} makes the ids the labels, and keeps the head']
@@ -98,7 +99,8 @@ def _class_notes(source: Source, model: nn.Module, info: DetectionInfo, path: st
 
 def check_classes(path: str, info: DetectionInfo) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
-  own = DetectionInfo.load(runs.find(path)[0]) if runs.is_run(path) else info
+  from_ = origin(path)
+  own = DetectionInfo.load(from_.workdir) if isinstance(from_, Run) else info
   if own.classes == info.classes:
     return
   for slots, there, here in ((own.num_classes, own, info), (0, info, own)):
@@ -114,13 +116,12 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   return config, []
 
 
-def check_head(path: str, info: DetectionInfo, said: list[str]) -> None:
-  """Raises UserError when the log of `initialize` says that some part of the detector started anew."""
-  fresh = [line.removeprefix('reinitialised: ') for line in said if line.startswith('reinitialised: ')]
-  if not fresh:
+def check_head(path: str, info: DetectionInfo, report: Report) -> None:
+  """Raises UserError when some part of the detector that `initialize` gave starts anew."""
+  if not report.reinitialised:
     return
   remedy = 'fine-tune it on them first, by training with init_from'
-  if all(entry.startswith(CLASSES) for entry in fresh):
-    remedy = next((line.removeprefix('note: ') for line in said if SLOTS in line), remedy)
+  if all(path.startswith(report.classes) for path in report.reinitialised):
+    remedy = next((note for note in report.note if SLOTS in note), remedy)
   raise UserError(f'{path} lacks what detects the {info.num_classes} classes of the data '
-                  f'{info.source!r} (reinitialised: {", ".join(fresh[:3])}); {remedy}')
+                  f'{info.source!r} (reinitialised: {", ".join(report.fresh()[:3])}); {remedy}')

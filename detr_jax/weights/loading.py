@@ -6,27 +6,28 @@ import flax.linen as nn
 
 from detr_jax import models
 from detr_jax.data.info import DetectionInfo
-from detr_jax.pretrained import DETECTORS, PretrainedDetector
-from detr_jax.weights.detr import TABLES
-from detr_jax.weights.fitting import fields, fit_detector, is_detector, units
-from vit_jax.weights import runs
+from detr_jax.pretrained import DETECTORS
+from detr_jax.weights import families
+from detr_jax.weights.fitting import backbone, fit_detector
 from vit_jax import trees, weights
-from vit_jax import models as backbones
 from vit_jax.errors import UserError
-from vit_jax.models.variant import Preprocessing
-from vit_jax.pretrained import PRETRAINED, find
-from vit_jax.weights import Loaded, complete, flatten, pair, variable_shapes
-from vit_jax.weights.formats import TABLES as CLASSIFIERS
-from vit_jax.weights.published import Source, arrays
+from vit_jax.pretrained import PRETRAINED
+from vit_jax.weights import (File, Loaded, Run, Source, complete, flatten, pair, runs, variable_shapes)
+from vit_jax.weights import families as classifiers
+from vit_jax.weights import origin as classifier_origin
+from vit_jax.weights.loading import OWN
+from vit_jax.weights.published import arrays
 from vit_jax.weights.table import to_ours
-from vit_jax.weights.vit import GOOGLE
 
-# What a published detector expects of its images (section 4, and the code's `--dilation` models too).
-TEST = (dict(name='resize', size=800, max_size=1333),)
-CANVASES = ((800, 1344), (1344, 800))
+PACKAGE = 'detr_jax'
 
 
-def read(path: str, num_heads: int = 8, backbone_heads: int | None = None) -> Source:
+def origin(text: str | Run | File) -> Run | File:
+  """Returns what a user typed for weights, as `vit_jax.weights.origin`; published detectors too."""
+  return classifier_origin(text, {**PRETRAINED, **DETECTORS})
+
+
+def read(path: str | Run | File, num_heads: int = 8, backbone_heads: int | None = None) -> Source:
   """Reads the weights of a run, of either package, or of a published file.
 
   Args:
@@ -37,39 +38,31 @@ def read(path: str, num_heads: int = 8, backbone_heads: int | None = None) -> So
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if runs.is_run(path):
-    workdir, folder = runs.find(path)
-    if not _of_detector(workdir):
-      return weights.read(path, backbone_heads)
-    flat = trees.unstack(runs.read_params(folder))
-    return Source(flat, None, GOOGLE, DetectionInfo.load(workdir).classes)
-  found, table = arrays(path, (*TABLES, *CLASSIFIERS), {**PRETRAINED, **DETECTORS})
-  heads = num_heads if table in TABLES else backbone_heads
-  return Source(to_ours(table, found, heads), None, table, ())
+  from_ = origin(path)
+  if isinstance(from_, Run):
+    if from_.package != PACKAGE:
+      return weights.read(from_, backbone_heads)
+    flat = trees.unstack(runs.read_params(from_.folder))
+    return Source(flat, None, OWN, DetectionInfo.load(from_.workdir).classes)
+  found, table = arrays(from_, (*families.tables(), *classifiers.tables()))
+  heads = num_heads if table.name in {own.name for own in families.tables()} else backbone_heads
+  return Source(to_ours(table, found, heads), None, table)
 
 
-def _of_detector(workdir: str) -> bool:
-  return weights.run_config(workdir)['task']['name'].startswith('detr_jax.')
-
-
-def candidates(path: str) -> list[str]:
+def candidates(path: str | File) -> list[str]:
   """Returns the names of the detectors that a published file may be of; UserError as `read`."""
-  listed = find(path, DETECTORS)
-  if listed:
-    return [listed.model]
-  source = read(path)
-  if not is_detector(source):
-    raise UserError(f'{path} holds the weights of a classifier; use vit_jax in place of detr_jax, or '
+  from_ = origin(path)
+  if from_.listed and from_.listed.model in models.variants():
+    return [from_.listed.model]
+  source = read(from_)
+  known = families.known(source.flat)
+  if not known:
+    raise UserError(f'{from_} holds the weights of a classifier; use vit_jax in place of detr_jax, or '
                     'give it as init_from of a detector')
-  depths, bottleneck = units(source.flat)
-  shown = fields(source.flat)
-  out = []
-  for name in models.list_models():
-    model = models.create_model(name)
-    trunk = backbones.create_model(model.backbone)
-    if (trunk.depths, trunk.bottleneck, model.masks) == (depths, bottleneck, shown['masks']):
-      out.append(name)
-  return sorted(out, key=len)
+  shown = known.shown(source.flat)
+  return sorted((name for name in models.list_models()
+                 if models.variant(name).module is known.family.module
+                 and known.told(models.create_model(name), shown) == shown), key=len)
 
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
@@ -97,15 +90,16 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   Raises:
     UserError: unknown model, no or damaged weights, or weights that do not fit the model.
   """
-  if path is None and name in models.MODELS:
+  if path is None and name in models.variants():
     raise UserError(f'{name!r} is a detector without weights; give the file: detr_jax.load({name!r}, '
                     "'detr.pth'), or detr_jax.create_model for a fresh one")
   if num_classes is not None:
     overrides['num_classes'] = num_classes
-  if runs.is_run(path or name) and _of_detector(runs.find(path or name)[0]):
-    source, model, info = _from_run(path or name, None if path is None else name, overrides)
+  from_ = origin(path or name)
+  if isinstance(from_, Run) and from_.package == PACKAGE:
+    source, model, info = _from_run(from_, None if path is None else name, overrides)
   else:
-    source, model, info = _from_file(path or name, name if path else None, overrides)
+    source, model, info = _from_file(from_, name if path else None, overrides)
   size = pair(image_size or info.image_size)
   channels = channels or info.channels
   shapes = variable_shapes(model, size, channels)
@@ -120,52 +114,50 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   return Loaded(model, state.pop('params'), info, state, report)
 
 
-def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, DetectionInfo]:
+def _from_run(run: Run, name: str | None, overrides: dict) -> tuple[Source, nn.Module, DetectionInfo]:
   """Returns the weights of a run, its model (or the one of that name), and its facts."""
-  workdir, _ = runs.find(path)
-  info = DetectionInfo.load(workdir)
-  own = dict(weights.run_config(workdir)['model']) if name is None else {'name': name}
+  info = DetectionInfo.load(run.workdir)
+  own = dict(run.config['model']) if name is None else {'name': name}
   model = models.create_model(own.pop('name'), **{'num_classes': info.num_classes, **own, **overrides})
-  return read(path), model, info
+  return read(run), model, info
 
 
-def _from_file(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, DetectionInfo]:
+def _from_file(from_: File | Run, name: str | None, overrides: dict
+               ) -> tuple[Source, nn.Module, DetectionInfo]:
   """Returns the weights of a file, the model with the fields that it shows, and its facts."""
-  listed = find(path, DETECTORS)
-  name = name or _only(path)
+  name = name or _only(from_)
   model = models.create_model(name, **overrides)
-  trunk = backbones.create_model(model.backbone, **model.backbone_fields)
-  source = read(path, model.num_heads, getattr(trunk, 'num_heads', None))
-  if is_detector(source):
-    # A mask head that the file has not starts anew where one is asked for.
-    shown = fields(source.flat, model.classifier)
-    shown['masks'] = shown['masks'] or model.masks
-    model = models.create_model(name, **{**shown, **overrides})
-  return source, model, _info(model, models.variant(name).preprocessing, listed)
+  source = read(from_, getattr(model, 'num_heads', None), getattr(backbone(model), 'num_heads', None))
+  known = families.known(source.flat)
+  if known:
+    model = models.create_model(name, **{**known.fields(model, source), **overrides})
+  return source, model, _info(name, model, from_)
 
 
-def _only(path: str) -> str:
+def _only(from_: File) -> str:
   """Returns the one detector that a file is of; UserError when there are several, or none."""
-  names = candidates(path)
+  names = candidates(from_)
   if len(names) == 1:
     return names[0]
-  remedy = f"name it: detr_jax.load({(names or ['NAME'])[0]!r}, {path!r}), or --model"
+  remedy = f"name it: detr_jax.load({(names or ['NAME'])[0]!r}, {from_.text!r}), or --model"
   if names:
-    raise UserError(f'{path} may be of {" or ".join(names)}, which differ in what no file of weights '
+    raise UserError(f'{from_} may be of {" or ".join(names)}, which differ in what no file of weights '
                     f'says; {remedy}')
-  raise UserError(f'{path} is of no named detector; {remedy}')
+  raise UserError(f'{from_} is not of a named detector; {remedy}')
 
 
-def _info(model: nn.Module, rule: Preprocessing, listed: PretrainedDetector | None) -> DetectionInfo:
+def _info(name: str, model: nn.Module, from_: File | Run) -> DetectionInfo:
   """Returns the facts that a published file implies; as many classes as COCO's have their names."""
-  count = model.num_classes
-  same = [known for known in DETECTORS.values() if known.num_classes == count]
-  known = listed if listed in same else next(iter(same), None)
+  rule, count, known = models.variant(name).preprocessing, model.num_classes, families.of(model)
+  same = [listed for listed in DETECTORS.values() if listed.num_classes == count]
+  own = getattr(from_, 'listed', None)
+  listed = own if own in same else next(iter(same), None)
+  masks = getattr(model, 'masks', False)
   return DetectionInfo(
-      source='', classes=known.classes if known else tuple(map(str, range(count))), channels=3,
-      image_size=CANVASES[0], mean=rule.mean, std=rule.std, category_ids=tuple(range(count)),
-      is_thing=known.is_thing if known else (), canvases=CANVASES, test_canvases=CANVASES,
-      test_transforms=TEST, masks=model.masks, panoptic=model.masks)
+      source='', classes=listed.classes if listed else tuple(map(str, range(count))), channels=3,
+      image_size=known.canvases[0], mean=rule.mean, std=rule.std, category_ids=tuple(range(count)),
+      is_thing=listed.is_thing if listed else (), canvases=known.canvases,
+      test_canvases=known.canvases, test_transforms=known.test_transforms, masks=masks, panoptic=masks)
 
 
 def _other_classes(info: DetectionInfo, count: int) -> DetectionInfo:

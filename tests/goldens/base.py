@@ -14,9 +14,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax import trees, weights
+from vit_jax import models, trees, weights
 from vit_jax.weights import formats
-from vit_jax.weights.fit import Grid, fit, guess_grid
+from vit_jax.models.family import Grid
+from vit_jax.weights.positions import guess_grid
 from vit_jax.weights.table import to_ours
 
 # Keys of `meta` that describe a file; they choose nothing.
@@ -174,10 +175,10 @@ def load(golden: Golden, model: nn.Module, image: np.ndarray, *,
   flat = to_ours(table, arrays, getattr(model, 'num_heads', None))
   shapes = weights.variable_shapes(model, size, channels)
   position = table.class_position if class_position is None else class_position
-  fitted, report = fit(
-      flat, trees.unstack(weights.flatten(shapes)), new=weights.model_grid(model, size),
-      old=_old_grid(flat, model, old_size, position), class_position=position,
-      resampling=resampling or table.resampling)
+  source = weights.Source(flat, _old_grid(flat, model, old_size, position),
+                          dataclasses.replace(table, class_position=position))
+  fitted, report = weights.fit_model(source, model, trees.unstack(weights.flatten(shapes)), size,
+                                     resampling=resampling)
   given = ('head/',) if headless else tuple(extra)
   _complain('the file lacks', (p for p in report.reinitialised if not p.startswith(given)))
   idle = tuple(name.removeprefix('ckpt.').split('/')[0].split('.')[0]
@@ -189,7 +190,7 @@ def load(golden: Golden, model: nn.Module, image: np.ndarray, *,
 
 def _old_grid(flat, model, size, class_position) -> Grid | None:
   """Returns the grid of the weights' position table, made for images of a size."""
-  wanted = weights.model_grid(model, size) if size else None
+  wanted = models.family(model).grid(model, size) if size else None
   if wanted is None:
     return None
   found = guess_grid(flat, class_position, wanted)

@@ -12,10 +12,10 @@ from detr_jax import models
 from detr_jax.models import positions
 from detr_jax.models.minimal import MinimalDETR
 from detr_jax.models.transformer import Options
-from detr_jax.weights.detr import AUTHORS
+from detr_jax.weights.families.detr_names import AUTHORS
 from tests.goldens.base import Fields, Golden, Unknown, exactly, run
 from vit_jax.weights.table import Row, Table, to_ours
-from vit_jax.weights.timm import dense, norm
+from vit_jax.weights.families.rows import dense, norm
 
 POSITIONS = dict(sine='sine_attn', v2='sine_attn', learned='learned_attn', v3='learned_attn')
 CLASSES = dict(other=20, coco=91, coco_panoptic=250)

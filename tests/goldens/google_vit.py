@@ -6,7 +6,7 @@ import numpy as np
 from tests.goldens.base import Fields, Golden, Unknown, load, pair, run
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
-from vit_jax.weights.fit import POSITIONS
+from vit_jax.weights import POSITIONS
 
 GOOGLE_POOLS = dict(token='token', gap='mean', unpooled='none', token_unpooled='none')
 # big_vision's '0' takes the first patch; the reader does, of the answers for all.

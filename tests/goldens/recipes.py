@@ -10,11 +10,11 @@ from tests.goldens import torch_vit
 from tests.goldens.base import Fields, Golden, NotJudged, Unknown, pair
 from vit_jax.optim import layer_decay, optimizers, schedules
 from vit_jax.tasks import losses
-from vit_jax import trees, weights
+from vit_jax import models, trees, weights
 from vit_jax.layers import positions
 from vit_jax.tasks.distillation import divergence
 from vit_jax.weights.table import to_theirs
-from vit_jax.weights.timm import TIMM
+from vit_jax.weights.families.timm import TIMM
 
 
 def position_tables(golden: Golden) -> dict[str, np.ndarray]:
@@ -176,7 +176,7 @@ def parameter_groups(golden: Golden) -> dict[str, list]:
   params = weights.init_shapes(torch_vit.build(given), pair(given.get('img_size', 224)),
                                given.get('in_chans', 3))
   shapes = trees.flatten(params)
-  scales = layer_decay.scales(params, config.get('layer_decay', 1.))
+  scales = layer_decay.scales(params, config.get('layer_decay', 1.), models.family('vit_b16').depth)
   decays = optimizers.decay_rates(params, config.get('weight_decay', 0.), 'timm')
   # Under the names of the file, whose parameters may hold several of ours.
   theirs = [to_theirs(TIMM, {path: np.full(shapes[path].shape, value) for path, value in values.items()})

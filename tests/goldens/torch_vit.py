@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.goldens.base import Fields, Golden, Unknown, load, pair, run
 from vit_jax.models.vit import ViT
-from vit_jax.weights.fit import POSITIONS
+from vit_jax.weights import POSITIONS
 
 POOLS = {'token': 'token', 'avg': 'mean', '': 'none'}
 SCALE = re.compile(r'blocks\.0\.(ls1\.gamma|gamma_1)')  # timm's spelling, the DeiT authors'

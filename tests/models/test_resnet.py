@@ -16,7 +16,7 @@ from vit_jax.training import step
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.tasks.classification import Classification
-from vit_jax.weights.resnet import TORCHVISION
+from vit_jax.weights.families.resnet import TORCHVISION
 from vit_jax.weights.table import to_ours
 
 
@@ -97,7 +97,8 @@ def two_steps(batch, model, mesh):
   task = Classification(model, Info('digits', tuple('0123456789'), 1, (16, 16)))
   with jax.set_mesh(mesh):
     optimizer = lambda shapes: optimizers.make(shapes, optax.constant_schedule(.01), name='sgd')
-    state, optimizer, _ = step.create_state(task, optimizer, batch, mesh, task.rules, 0, ema=False)
+    state, optimizer, _ = step.create_state(
+        task, optimizer, batch, mesh, task.family.rules, 0, ema=False)
     train_step = step.make(task, optimizer, optax.constant_schedule(.01), state, seed=0)
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
     losses = []

@@ -13,7 +13,7 @@ from vit_jax.errors import UserError
 
 def test_the_groups_of_a_vit_run_from_the_patches_to_the_head():
   shapes = weights.init_shapes(tiny.vit(depth=3, representation_size=8), tiny.IMAGE, 3)
-  found = layer_decay.scales(shapes, .5)
+  found = layer_decay.scales(shapes, .5, models.family('vit_b16').depth)
   layer = 'Transformer/encoderblock_{}/MlpBlock_0/Dense_0/kernel'
   assert {path: found[path] for path in (
       'cls', 'embedding/kernel', 'Transformer/posembed_input/pos_embedding', layer.format(0),
@@ -25,31 +25,33 @@ def test_the_groups_of_a_vit_run_from_the_patches_to_the_head():
           'pre_logits/kernel': [1.], 'head/bias': [1.]}
 
 
-@pytest.mark.parametrize('paths, want', [
-    (('stem/kernel', 'MixerBlock_0/LayerNorm_0/bias', 'MixerBlock_1/token_mixing/Dense_0/kernel',
+@pytest.mark.parametrize('name, paths, want', [
+    ('mixer_b16', (
+        'stem/kernel', 'MixerBlock_0/LayerNorm_0/bias', 'MixerBlock_1/token_mixing/Dense_0/kernel',
       'pre_head_layer_norm/scale', 'head/kernel'), (0, 1, 2, 2, 3)),
-    (('conv_root/kernel', 'gn_root/scale', 'block1/unit1/conv1/kernel', 'block1/unit2/gn1/bias',
+    ('bit_r50x1', (
+        'conv_root/kernel', 'gn_root/scale', 'block1/unit1/conv1/kernel', 'block1/unit2/gn1/bias',
       'block2/unit1/conv_proj/kernel', 'norm/scale', 'head/bias'), (0, 0, 1, 2, 3, 3, 4)),
-    (('conv_root/kernel', 'block1/unit1/conv1/kernel', 'embedding/bias', 'dist',
+    ('r50_b16', ('conv_root/kernel', 'block1/unit1/conv1/kernel', 'embedding/bias', 'dist',
       'Transformer/encoderblock_0/gamma_1', 'Transformer/encoder_norm/bias', 'head_dist/bias'),
      (0, 0, 0, 0, 1, 1, 2))])
-def test_the_groups_of_other_families(paths, want):
+def test_the_groups_of_other_families(name, paths, want):
   params = trees.unflatten({path: np.zeros(3) for path in paths})
-  found = layer_decay.scales(params, .5)
+  found = layer_decay.scales(params, .5, models.family(name).depth)
   assert [found[path] for path in paths] == [[.5 ** (max(want) - group)] for group in want]
 
 
 def test_ten_layers_are_ordered_by_number_and_not_by_name():
   params = trees.unflatten({f'Transformer/encoderblock_{i}/LayerNorm_0/bias': np.zeros(3)
                             for i in range(12)})
-  found = layer_decay.scales(params, .5)
+  found = layer_decay.scales(params, .5, models.family('vit_b16').depth)
   assert found['Transformer/encoderblock_10/LayerNorm_0/bias'] == [.25]
 
 
 def one_step(model, params, **options):
   """Returns the change of each parameter, layers one by one, after one step with fixed gradients."""
   grads = tiny.params(model, seed=1)
-  optimizer = optimizers.make(params, lambda step: .1, **options)
+  optimizer = optimizers.make(params, lambda step: .1, models.family(model).depth, **options)
   updates, _ = optimizer.update(grads, optimizer.init(params), params)
   return {k: np.asarray(v) for k, v in trees.unstack(trees.flatten(updates)).items()}
 
@@ -76,7 +78,7 @@ def test_rate_and_decay_of_each_group_are_scaled(name):
   params = tiny.params(model)
   plain = one_step(model, params, name=name, weight_decay=.1)
   scaled = one_step(model, params, name=name, weight_decay=.1, layer_decay=.65)
-  for path, (factor,) in layer_decay.scales(params, .65).items():
+  for path, (factor,) in layer_decay.scales(params, .65, models.family(model).depth).items():
     np.testing.assert_allclose(scaled[path], factor * plain[path], rtol=1e-6, err_msg=path)
 
 
@@ -86,7 +88,8 @@ def test_frozen_layers_stay_frozen_and_there_are_no_slots():
   found = one_step(model, params, name='adam', layer_decay=.65, freeze=('.*encoderblock_0/.*',))
   for path, change in found.items():
     assert change.any() != ('encoderblock_0/' in path), path
-  assert not jax.tree.leaves(layer_decay.scale_by_layer(params, .65).init(params))
+  assert not jax.tree.leaves(layer_decay.scale_by_layer(
+      params, .65, models.family(model).depth).init(params))
 
 
 @pytest.mark.parametrize('decay', [0., -.1, 1.5])
@@ -95,9 +98,9 @@ def test_a_decay_out_of_range(decay):
     optimizers.make(tiny.params(tiny.vit()), lambda step: .1, name='sgd', layer_decay=decay)
 
 
-def test_a_model_whose_layers_no_table_knows():
+def test_a_family_without_depth_groups():
   params = {'dense': {'kernel': jnp.zeros((2, 2))}}
-  with pytest.raises(UserError, match='layers of vit, mixer, resnet alone'):
+  with pytest.raises(UserError, match='has none; leave optimizer.layer_decay at 1'):
     optimizers.make(params, lambda step: .1, name='sgd', layer_decay=.5)
 
 
@@ -109,6 +112,7 @@ def test_every_architecture_has_a_group_for_each_layer(name):
   model = models.create_model(name)
   model = model.clone(depth=3) if hasattr(model, 'depth') else model.clone(depths=(1, 2))
   params = weights.init_shapes(model, (64, 64), 3)
-  groups = {factor for factors in layer_decay.scales(params, .5).values() for factor in factors}
+  groups = {factor for factors in layer_decay.scales(
+      params, .5, models.family(name).depth).values() for factor in factors}
   depth = getattr(model, 'depth', None) or sum(model.depths)
   assert groups == {.5 ** i for i in range(depth + 2)}

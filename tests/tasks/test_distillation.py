@@ -17,7 +17,8 @@ from vit_jax.tasks.classification import Classification
 from vit_jax.tasks.distillation import Distillation, Teacher, divergence
 
 from tests.models import tiny
-from tests.test_train import TINY, assert_bit_equal, assert_same_losses, final_params, losses, stop_after
+from tests.training.test_loop import (TINY, assert_bit_equal, assert_same_losses, final_params,
+                                      losses, stop_after)
 
 RNG = np.random.default_rng(0)
 LOGITS, TAUGHT = (jnp.asarray(RNG.normal(size=(3, 7)), jnp.float32) for _ in range(2))

@@ -313,7 +313,7 @@ def test_no_array_of_a_sharded_run_lies_whole_on_a_device(tmp_path):
   mesh = sharding.make_mesh(**config.mesh)
   with jax.set_mesh(mesh):
     data, task, optimizer, *_ = loop.plan(config, mesh)
-    state, *_ = step.create_state(task, optimizer, data.example, mesh, task.rules, 0, ema=False)
+    state, *_ = step.create_state(task, optimizer, data.example, mesh, task.family.rules, 0, ema=False)
   kernel = state.params['Transformer']['encoderblock_0']['MlpBlock_0']['Dense_0']['kernel']
   moment = jax.tree.leaves(state.opt_state)
   assert kernel.addressable_shards[0].data.size * 8 == kernel.size

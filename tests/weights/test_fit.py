@@ -1,5 +1,7 @@
 """Fitting weights to a model of another resolution, head or number of channels."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,18 +9,27 @@ import pytest
 import scipy.ndimage
 
 from tests.models import tiny
-from vit_jax import trees, weights
+from vit_jax import models, trees, weights
 from vit_jax.errors import UserError
 from vit_jax.layers import positions
-from vit_jax.weights.fit import POSITIONS, Grid, adapt_channels, fit, guess_grid, resize_kernel
+from vit_jax.models.family import Grid
+from vit_jax.weights import POSITIONS, Source
+from vit_jax.weights.families.google import GOOGLE
+from vit_jax.weights.fit import adapt_channels
+from vit_jax.weights.positions import guess_grid, resize_kernel
 
 
-def fitted(source_model, source_size, model, size, channels=(3, 3), **options):
+def grid_of(model, size):
+  return models.family(model).grid(model, size)
+
+
+def fitted(source_model, source_size, model, size, channels=(3, 3), old=None, **options):
   """Returns (parameters of the source, arrays fitted to the model, report)."""
   params = tiny.params(source_model, source_size, channels[0])
   shapes = trees.flatten(weights.init_shapes(model, size, channels[1]))
-  flat, report = fit(trees.flatten(params), shapes, new=weights.model_grid(model, size),
-                     class_position=source_model.class_position, **options)
+  table = dataclasses.replace(GOOGLE, class_position=source_model.class_position)
+  source = Source(trees.flatten(params), old, table)
+  flat, report = weights.fit_model(source, model, shapes, size, **options)
   return params, flat, report
 
 
@@ -39,7 +50,7 @@ def test_weights_that_fit_are_loaded_bit_equal():
 @pytest.mark.parametrize('options', [dict(), dict(pool='mean'), dict(class_position=False)])
 def test_positions_are_resampled_per_axis_and_nothing_else_changes(old, new, options):
   model = tiny.vit(**options)
-  grids = [weights.model_grid(model, size) for size in (old, new)]
+  grids = [grid_of(model, size) for size in (old, new)]
   params, flat, report = fitted(model, old, model, new, old=grids[0])
   own = grids[0].positions
   source, got = trees.flatten(params), flat[POSITIONS]
@@ -153,7 +164,7 @@ def _patchwise(image):
     (5, dict(reset_head=True), ['head/bias', 'head/kernel'])])
 def test_the_head_starts_anew_when_its_shape_differs_or_when_asked(classes, options, fresh):
   _, flat, report = fitted(tiny.vit(), (8, 8), tiny.vit(num_classes=classes), (8, 8), **options)
-  assert sorted(r.split(' ')[0] for r in report.reinitialised) == fresh
+  assert sorted(report.reinitialised) == fresh and report.reset == bool(options)
   assert ('head/kernel' in flat) == (not fresh)
 
 
@@ -173,7 +184,7 @@ def test_what_is_missing_unexpected_or_misshapen_is_listed_in_one_error():
   source['Transformer/encoderblock_7/LayerNorm_0/scale'] = np.zeros(16)
   source['Transformer/encoder_norm/bias'] = np.zeros(17)
   with pytest.raises(UserError) as error:
-    fit(source, shapes, new=Grid((2, 2)))
+    weights.fit_model(Source(source, Grid((2, 2)), GOOGLE), tiny.vit(), shapes, (8, 8))
   said = str(error.value)
   assert f'1 missing: {missing}' in said
   assert '1 unexpected: Transformer/encoderblock_7/LayerNorm_0/scale' in said
@@ -194,7 +205,7 @@ def test_weights_of_another_patch_size_are_refused():
 def test_fitted_arrays_have_the_type_of_the_model():
   shapes = trees.flatten(weights.init_shapes(tiny.vit(), (8, 8), 3))
   source = {k: np.zeros(s.shape, np.float16) for k, s in shapes.items()}
-  flat, _ = fit(source, shapes, new=Grid((2, 2)))
+  flat, _ = weights.fit_model(Source(source, Grid((2, 2)), GOOGLE), tiny.vit(), shapes, (8, 8))
   assert {v.dtype for v in flat.values()} == {np.dtype('float32')}
 
 

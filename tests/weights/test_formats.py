@@ -9,7 +9,8 @@ import vit_jax
 from tests.models import tiny
 from vit_jax import models, weights
 from vit_jax.errors import UserError
-from vit_jax.weights import containers, formats, resnet, timm
+from vit_jax.weights import containers, families, formats
+from vit_jax.weights.families import bit, timm
 from vit_jax.weights.table import to_ours, to_theirs
 
 VIT = dict(width=16, depth=2, num_heads=2, mlp_dim=24, patch_size=4)
@@ -112,9 +113,9 @@ def test_a_prefix_that_all_names_share_is_taken_off(name, to, fields, tmp_path):
     {'detr.transformer.decoder.layers.0.multihead_attn.in_proj_weight', 'mask_head.lay1.weight'},
     {'model.decoder.layers.0.encoder_attn.q_proj.weight', 'bbox_predictor.layers.0.weight'}])
 def test_a_prefix_is_taken_off_a_detector_s_names(names, prefix):
-  from detr_jax.weights.detr import TABLES
+  from detr_jax.weights.families import tables
   for wrapped in (names, {prefix + name for name in names}):
-    assert formats.parameters(dict.fromkeys(wrapped, 0), (*TABLES, *formats.TABLES)).keys() == names
+    assert formats.parameters(dict.fromkeys(wrapped, 0), (*tables(), *families.tables())).keys() == names
 
 
 @pytest.mark.parametrize('beside', ['criterion.weight', 'model.head.extra.running', 'step'])
@@ -137,7 +138,7 @@ def test_a_detector_s_names_point_at_the_other_package(names):
 
 def test_layers_that_tensorflow_numbered_are_read():
   model = models.create_model('bit_r50x1', num_classes=5, **RESNET)
-  theirs = to_theirs(resnet.BIT, weights.flatten(tiny.variables(model, (16, 16))))
+  theirs = to_theirs(bit.BIT, weights.flatten(tiny.variables(model, (16, 16))))
   numbered = {k.replace('standardized_conv2d/', 'standardized_conv2d_7/').replace(
       'group_norm/', 'group_norm_3/'): v for k, v in theirs.items()}
   assert numbered.keys() != theirs.keys() == formats.parameters(numbered).keys()

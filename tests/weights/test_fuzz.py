@@ -13,7 +13,6 @@ from tests.weights.test_containers import make_torch, write_torch
 from vit_jax import models, trees, weights
 from vit_jax.errors import UserError
 from vit_jax.weights import containers, npz, published, safetensors
-from vit_jax.weights.fit import fit
 
 VIT = dict(width=8, depth=1, num_heads=2, mlp_dim=12, patch_size=4, num_classes=3)
 MIXER = dict(width=8, depth=1, tokens_mlp_dim=4, channels_mlp_dim=12, patch_size=4, num_classes=3)
@@ -54,7 +53,7 @@ class Case:
     weights.export(first, model, tiny.variables(model, SIZE), to)
     self.arrays = containers.read(first)
     self.shapes = trees.unstack(weights.flatten(weights.variable_shapes(model, SIZE, 3)))
-    self.grid = weights.model_grid(model, SIZE)
+    self.model = model
     write(self.path, self.arrays, container)
     names = os.listdir(self.path) if container == 'hub' else ['']
     self.files = [os.path.join(self.path, name) if name else self.path for name in sorted(names)]
@@ -69,9 +68,8 @@ class Case:
 
   def load(self):
     """Returns the fitted arrays: all of `vit_jax.load` but the device."""
-    _, source, _, _ = published.read(self.path, *self.arguments)
-    found, _ = fit(source.flat, self.shapes, new=self.grid, old=source.grid,
-                   class_position=source.table.class_position)
+    _, source, _, _ = published.read(weights.origin(self.path), *self.arguments)
+    found, _ = weights.fit_model(source, self.model, self.shapes, SIZE)
     return found
 
   def outcome(self):

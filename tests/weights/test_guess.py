@@ -9,7 +9,8 @@ import vit_jax
 from tests.models import tiny
 from vit_jax import convert, models, trees, weights
 from vit_jax.errors import UserError
-from vit_jax.weights import guess, huggingface, npz, timm, vit
+from vit_jax.weights import guess, npz
+from vit_jax.weights.families import google, huggingface, timm
 
 
 def shapes(name, **options):
@@ -23,7 +24,7 @@ def shapes(name, **options):
     'vit_ti16', 'vit_s32', 'vit_b8', 'r_ti16', 'r26_s32', 'r50_b16', 'mixer_s16', 'mixer_b32',
     'bit_r50x1', 'resnet18', 'resnet34', 'resnet50', 'resnet20_cifar', 'resnet50_gn'])
 def test_names_and_shapes_tell_the_model(name):
-  assert guess.candidates(shapes(name), vit.GOOGLE) == [name]
+  assert guess.candidates(shapes(name), google.GOOGLE) == [name]
 
 
 @pytest.mark.parametrize('name, table, want', [
@@ -37,7 +38,7 @@ def test_what_differs_in_more_than_its_parameters_stays_open(name, table, want):
 
 
 def test_a_backbone_is_known_too():
-  assert guess.candidates(shapes('vit_ti16', num_classes=None), vit.GOOGLE) == ['vit_ti16']
+  assert guess.candidates(shapes('vit_ti16', num_classes=None), google.GOOGLE) == ['vit_ti16']
 
 
 @pytest.fixture(scope='module')

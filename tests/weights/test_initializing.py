@@ -16,7 +16,7 @@ from vit_jax.data.info import Info
 from vit_jax.errors import UserError
 from vit_jax.layers import positions
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD
-from vit_jax.weights.fit import POSITIONS
+from vit_jax.weights import POSITIONS
 
 FIELDS = dict(patch_size=4, width=32, depth=2, num_heads=4, mlp_dim=64)
 
@@ -101,6 +101,7 @@ def test_the_model_that_evaluates_has_the_fields_that_the_file_shows(save):
 
 
 def test_a_run_is_evaluated_as_the_config_says(tmp_path):
+  (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
   config = evaluating(str(tmp_path))
   assert weights.follow_protocol(config) == (config, [])
 

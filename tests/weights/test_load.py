@@ -18,7 +18,7 @@ from vit_jax import config as config_lib, inference, models, weights
 from vit_jax.training import loop
 from vit_jax.errors import UserError
 from vit_jax.weights import npz
-from vit_jax.weights.fit import POSITIONS
+from vit_jax.weights import POSITIONS
 
 SMALL = dict(width=16, depth=2, num_heads=2, mlp_dim=24, patch_size=4)
 SIZE = (12, 12)
@@ -240,7 +240,7 @@ def test_mistakes_are_told(save, tmp_path):
   path, _, _ = save()
   for arguments, said in (
       (('vit_b16',), "'vit_b16' is a model without weights; give the file"),
-      ((path,), r"w\.npz is of no named model \(ViT: .*width=16, .*near: vit_ti16.*load\('NAME'"),
+      ((path,), r"w\.npz is not of a named model \(ViT: .*width=16, .*near: vit_ti16.*load\('NAME'"),
       (('vit_b16', '/nowhere.npz'), "no weights at '/nowhere.npz'"),
       (('vit_b61', path), "unknown model 'vit_b61'; did you mean 'vit_b16'"),
       ((str(tmp_path),), 'holds no checkpoints/STEP, and no weights named model.safetensors')):

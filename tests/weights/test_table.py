@@ -7,7 +7,8 @@ import pytest
 from tests.models import tiny
 from vit_jax import trees, weights
 from vit_jax.errors import UserError
-from vit_jax.weights import formats, npz, vit
+from vit_jax.weights import formats, npz
+from vit_jax.weights.families import google
 from vit_jax.weights.table import Row, Table, to_ours, to_theirs
 
 GOOGLE_NAMES = {
@@ -55,7 +56,7 @@ def test_the_exported_names_are_the_published_ones(tmp_path):
   assert set(npz.read(path)) == GOOGLE_NAMES
 
 
-@pytest.mark.parametrize('table', (vit.GOOGLE, vit.BIG_VISION), ids=lambda t: t.name)
+@pytest.mark.parametrize('table', (google.GOOGLE, google.BIG_VISION), ids=lambda t: t.name)
 def test_names_translate_there_and_back(table):
   ours = trees.flatten(tiny.params(tiny.vit(representation_size=6), SQUARE))
   theirs = to_theirs(table, ours)
@@ -65,7 +66,7 @@ def test_names_translate_there_and_back(table):
 
 @pytest.mark.parametrize('prefix', ['', 'params/', 'opt/target/', 'optimizer/target/'])
 def test_whole_training_states_hold_the_parameters_below_a_prefix(prefix):
-  theirs = to_theirs(vit.GOOGLE, trees.flatten(tiny.params(tiny.vit(), SQUARE)))
+  theirs = to_theirs(google.GOOGLE, trees.flatten(tiny.params(tiny.vit(), SQUARE)))
   arrays = {prefix + name: array for name, array in theirs.items()}
   if prefix:
     arrays['opt/state/step'] = np.zeros(())
@@ -74,7 +75,7 @@ def test_whole_training_states_hold_the_parameters_below_a_prefix(prefix):
 
 def test_a_stack_in_a_file_is_read_layer_by_layer():
   stacked = trees.flatten(tiny.params(tiny.vit(scan=True), SQUARE))
-  arrays = formats.parameters(to_theirs(vit.BIG_VISION, trees.unstack(stacked)))
+  arrays = formats.parameters(to_theirs(google.BIG_VISION, trees.unstack(stacked)))
   scanned = trees.stack(arrays)
   assert any(name.startswith('Transformer/encoderblock/') for name in scanned)
   assert formats.parameters(scanned).keys() == arrays.keys()
@@ -84,7 +85,7 @@ def test_unknown_names_are_listed():
   arrays = {'cls': 0, 'strange': 1, 'Transformer/encoderblock_0/Extra_1/kernel': 2}
   with pytest.raises(UserError, match="2 parameter.s. that the format 'google' does not know: "
                                       "Transformer/encoderblock_0/Extra_1/kernel, strange"):
-    to_ours(vit.GOOGLE, arrays)
+    to_ours(google.GOOGLE, arrays)
 
 
 def test_files_of_other_models_are_told():

@@ -4,6 +4,8 @@ Parameters: `conv_root`, `block1/unit1/{gn1, conv1, gn2, conv2, gn3, conv3, conv
 Intermediates: `representation` `[batch, channels]`, what the head reads.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from vit_jax.errors import unknown
 from vit_jax.layers import padding
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import GroupNorm
+from vit_jax.models import resnet
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Preprocessing, Variant
 
@@ -133,3 +136,5 @@ VARIANTS: dict[str, Variant] = dict(
     bit_r152x2=_variant(_R152, 2, 236_335_208),
     bit_r152x4=_variant(_R152, 4, 936_533_224),
 )
+
+FAMILY = dataclasses.replace(resnet.FAMILY, module=BiT, variants=VARIANTS)

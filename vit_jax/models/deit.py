@@ -4,6 +4,9 @@ The distilled ones have a second token and a second head that learns from a teac
 LayerScale and no position for its class token.
 """
 
+import dataclasses
+
+from vit_jax.models import vit
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 from vit_jax.models.vit import SIZES, ViT
 
@@ -49,3 +52,5 @@ VARIANTS: dict[str, Variant] = dict(
     deit3_b16_384=_third('b', 86_877_160, 384),
     deit3_l16_384=_third('l', 304_763_880, 384),
 )
+
+FAMILY = dataclasses.replace(vit.FAMILY, variants=VARIANTS)

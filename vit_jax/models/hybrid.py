@@ -5,6 +5,9 @@ of a ResNet-50, or three of which the last has the units of both: 'R50 + ViT-B/3
 (arXiv:2106.10270, section 3.3) adds smaller ones. The number in a name is the stride of all together.
 """
 
+import dataclasses
+
+from vit_jax.models import vit
 from vit_jax.models.variant import Variant
 from vit_jax.models.vit import AUGREG, SIZES, ViT
 
@@ -31,3 +34,11 @@ VARIANTS: dict[str, Variant] = dict(
     r50_l16=_variant('l', LONG_THIRD, 316_483_624, PAPER),
     r50x2_l32=_variant('l', ALL_STAGES, 401_491_048, PAPER, factor=2),
 )
+
+
+def tiny(fields) -> dict:
+  """Returns the fields of a small hybrid: the root of a ResNet, and each entry of its map a patch."""
+  return {**vit.tiny(fields), 'stem_depths': (), 'stem_width': 32, 'patch_size': 1}
+
+
+FAMILY = dataclasses.replace(vit.FAMILY, variants=VARIANTS, tiny=tiny)

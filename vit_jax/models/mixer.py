@@ -9,12 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from vit_jax import sharding
 from vit_jax.errors import UserError
 from vit_jax.layers.drop_path import DropPath
 from vit_jax.layers.mlp import MlpBlock
 from vit_jax.layers.patches import grid_size
+from vit_jax.models.family import Depths, Family, Grid
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Variant
 
@@ -140,3 +142,28 @@ VARIANTS: dict[str, Variant] = dict(
     mixer_l16=_variant('l', 16, 208_196_168),
     mixer_h14=_variant('h', 14, 432_350_952),
 )
+
+# The hidden layers are split over `model`, the other large axis of the channels' MLP over `fsdp`.
+RULES: sharding.Rules = (
+    (r'.*/token_mixing/Dense_0/kernel', P(None, 'model')),
+    (r'.*/token_mixing/Dense_1/kernel', P('model', None)),
+    (r'.*/channel_mixing/Dense_0/kernel', P('fsdp', 'model')),
+    (r'.*/channel_mixing/Dense_1/kernel', P('model', 'fsdp')),
+    (r'.*/Dense_0/bias', P('model')),
+    (r'.*/stem/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/head/kernel', P('fsdp', 'model')),
+    (r'.*', P()),
+)
+
+DEPTHS: Depths = (
+    (r'stem/.*', 0),
+    (r'MixerBlock_(\d+)/.*', None),
+    (r'pre_head_layer_norm/.*', -2),
+    (r'.*', -1))
+
+FAMILY = Family(
+    Mixer, VARIANTS, RULES, DEPTHS,
+    tiny=lambda fields: dict(patch_size=4, width=64, depth=2, tokens_mlp_dim=32, channels_mlp_dim=128),
+    grid=lambda model, image_size: Grid(grid_size(image_size, model.patch), 0, 0),
+    kernels=('stem/kernel',),
+    facts=lambda model: dict(layers=model.depth, hidden=model.width))

@@ -15,12 +15,14 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.layers import padding
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import BatchNorm, GroupNorm
+from vit_jax.models.family import Depths, Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -236,3 +238,18 @@ VARIANTS: dict[str, Variant] = dict(
     resnet50_gn=Variant(ResNet, dict(norm='group'), 25_557_032,
                         'big_vision, models/bit.py and configs/bit_i1k.py'),
 )
+
+RULES: sharding.Rules = (
+    (r'.*/conv\w+/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/head/kernel', P('fsdp', 'model')),
+    (r'.*', P()),
+)
+
+DEPTHS: Depths = (
+    (r'(conv|gn|bn)_root/.*', 0),
+    (r'block(\d+)/unit(\d+)/.*', None),
+    (r'norm/.*', -2),  # BiT's last
+    (r'.*', -1))
+
+FAMILY = Family(ResNet, VARIANTS, RULES, DEPTHS, tiny=lambda fields: dict(width=32, depths=(1, 1)),
+                kernels=('conv_root/kernel',))

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
@@ -27,6 +28,7 @@ from vit_jax.layers.mlp import MlpBlock
 from vit_jax.layers.patches import grid_size
 from vit_jax.layers.positions import LearnedPositions, sincos_2d
 from vit_jax.models import resnet
+from vit_jax.models.family import Depths, Family, Grid
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Variant
 
@@ -428,3 +430,41 @@ VARIANTS: dict[str, Variant] = dict(
     vit_g14=_variant('g', 14, 1_012_611_432, SCALING),
     vit_G14=_variant('G', 14, 1_844_440_680, SCALING),
 )
+
+# Attention heads and the hidden layer of the MLP are split over `model` (Megatron-LM,
+# arXiv:1909.08053, section 3); the other large axis over `fsdp` (ZeRO-3, arXiv:1910.02054).
+# Convolutions are split over their output channels.
+RULES: sharding.Rules = (
+    (r'.*/(query|key|value)/kernel', P('fsdp', 'model', None)),
+    (r'.*/(query|key|value)/bias', P('model', None)),
+    (r'.*/out/kernel', P('model', None, 'fsdp')),
+    (r'.*/Dense_0/kernel', P('fsdp', 'model')),
+    (r'.*/Dense_0/bias', P('model')),
+    (r'.*/Dense_1/kernel', P('model', 'fsdp')),
+    (r'.*/(embedding|conv\w+)/kernel', P(None, None, None, 'fsdp')),
+    (r'.*/(pre_logits|head|head_dist)/kernel', P('fsdp', 'model')),
+    (r'.*', P()),
+)
+
+DEPTHS: Depths = (
+    (r'cls|dist|(.*/)?pos_embedding|(embedding|conv_root|gn_root|block\d+)/.*', 0),  # also of hybrids
+    (r'.*\bencoderblock(?:_(\d+))?/.*', None),
+    (r'.*\bencoder_norm/.*', -2),  # learns with the last layer
+    (r'.*', -1))
+
+
+def tiny(fields) -> dict:
+  """Returns the fields of a small ViT; a layer before the head is as wide as the model."""
+  small = dict(patch_size=4, width=64, depth=2, num_heads=2, mlp_dim=128)
+  return {**small, **(dict(representation_size=64) if fields.get('representation_size') else {})}
+
+
+FAMILY = Family(
+    ViT, VARIANTS, RULES, DEPTHS, tiny,
+    grid=lambda model, image_size: Grid(model.grid(image_size), model.num_prefix,
+                                        model.num_prefix * model.class_position),
+    attention={'attention': 'Transformer/encoderblock_{i}/MultiHeadDotProductAttention_0/attention'},
+    positions='Transformer/posembed_input/pos_embedding',
+    kernels=('conv_root/kernel', 'embedding/kernel'),
+    facts=lambda model: dict(layers=model.depth, hidden=model.width, mlp=model.mlp_dim,
+                             heads=model.num_heads))

@@ -1,11 +1,10 @@
 """Layer-wise decay of the learning rate: the nearer to the input, the slower (arXiv:2106.08254).
 
-A table per model family puts every parameter into a depth group. The rate of group i among n is
-scaled by decay ** (n - 1 - i), as timm's `param_groups_layer_decay` and BEiT do.
+The table of a model's family (`depth`) puts every parameter into a depth group. The rate of group i
+among n is scaled by decay ** (n - 1 - i), as timm's `param_groups_layer_decay` and BEiT do.
 """
 
 import re
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,42 +13,7 @@ import optax
 
 from vit_jax import trees
 from vit_jax.errors import UserError
-
-# (pattern of the path, group); the first match counts. A negative group counts from the end. None is
-# the family's layers: a group each, from 1 on, in the order of the numbers in the path, or along the
-# leading axis of a stack.
-Depths = tuple[tuple[str, int | None], ...]
-
-VIT: Depths = (
-    (r'cls|dist|(.*/)?pos_embedding|(embedding|conv_root|gn_root|block\d+)/.*', 0),  # also of hybrids
-    (r'.*\bencoderblock(?:_(\d+))?/.*', None),
-    (r'.*\bencoder_norm/.*', -2),  # learns with the last layer
-    (r'.*', -1))
-
-MIXER: Depths = (
-    (r'stem/.*', 0),
-    (r'MixerBlock_(\d+)/.*', None),
-    (r'pre_head_layer_norm/.*', -2),
-    (r'.*', -1))
-
-RESNET: Depths = (
-    (r'(conv|gn|bn)_root/.*', 0),
-    (r'block(\d+)/unit(\d+)/.*', None),
-    (r'norm/.*', -2),  # BiT's last
-    (r'.*', -1))
-
-FAMILIES: Mapping[str, Depths] = dict(vit=VIT, mixer=MIXER, resnet=RESNET)
-
-
-def _family(paths) -> Depths:
-  """Returns the table whose layers the paths show."""
-  for depths in FAMILIES.values():
-    layers = next(pattern for pattern, group in depths if group is None)
-    if any(re.fullmatch(layers, path) for path in paths):
-      return depths
-  raise UserError(f'layer_decay knows the layers of {", ".join(FAMILIES)} alone, and this model is none '
-                  'of them; leave optimizer.layer_decay at 1')
-
+from vit_jax.models.family import Depths
 
 def _group(path: str, shape: tuple[int, ...], depths: Depths) -> int | list[tuple[int, ...]]:
   """Returns the group of a leaf, or the number(s) of its layer in each entry of a stack."""
@@ -60,21 +24,24 @@ def _group(path: str, shape: tuple[int, ...], depths: Depths) -> int | list[tupl
   return [(i,) for i in range(shape[0])] if None in numbers else [tuple(map(int, numbers))]
 
 
-def scales(params, decay: float) -> dict[str, list[float]]:
+def scales(params, decay: float, depths: Depths | None) -> dict[str, list[float]]:
   """Returns {path: factors of the learning rate}: one factor, or one for each layer of a stack.
 
   Args:
     params: tree of parameters or shapes.
     decay: factor from a group to the one before it, in (0, 1].
+    depths: of the model's family; None: it has no order of layers.
 
   Raises:
-    UserError: for a decay out of range, or a model whose layers no table knows.
+    UserError: for a decay out of range, or a family without depth groups.
   """
   if not 0. < decay <= 1.:
     raise UserError(f'optimizer.layer_decay must lie in (0, 1], not {decay}')
+  if depths is None:
+    raise UserError('layer_decay needs depth groups, and the family of this model has none; leave '
+                    'optimizer.layer_decay at 1')
   shapes = {trees.path_name(path): leaf.shape
             for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-  depths = _family(shapes)
   groups = {path: _group(path, shape, depths) for path, shape in shapes.items()}
   layers = sorted({layer for group in groups.values() if isinstance(group, list) for layer in group})
   number, total = {layer: i + 1 for i, layer in enumerate(layers)}, len(layers) + 2
@@ -83,9 +50,9 @@ def scales(params, decay: float) -> dict[str, list[float]]:
   return {path: [decay ** (total - 1 - i) for i in group] for path, group in numbered.items()}
 
 
-def scale_by_layer(params, decay: float) -> optax.GradientTransformation:
+def scale_by_layer(params, decay: float, depths: Depths | None) -> optax.GradientTransformation:
   """Returns what scales updates by their layer; it keeps no slots. Arguments as `scales`."""
-  factors = scales(params, decay)
+  factors = scales(params, decay, depths)
 
   def scale(path, update):
     factor = np.asarray(factors[trees.path_name(path)])

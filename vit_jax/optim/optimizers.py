@@ -153,7 +153,7 @@ def scale_rates(params, factors: Sequence[tuple[str, float]]) -> optax.GradientT
   return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
 
 
-def make(params, schedule, *, name: str, weight_decay: float | None = None,
+def make(params, schedule, depths=None, /, *, name: str, weight_decay: float | None = None,
          decay: str | Sequence[str] = 'kernels', decay_factors: Sequence[tuple[str, float]] = (),
          clip_norm: float = 0., layer_decay: float = 1., freeze: Sequence[str] = (),
          rate_factors: Sequence[tuple[str, float]] = (), **options
@@ -163,6 +163,7 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
   Args:
     params: tree of parameters or shapes, for the masks.
     schedule: step -> learning rate.
+    depths: depth groups of the model's family, for `layer_decay`.
     name: one of `OPTIMIZERS`.
     weight_decay: decoupled; None takes the optimizer's own default.
     decay: what decays: a rule of `DECAYED`, or patterns of paths.
@@ -205,4 +206,4 @@ def make(params, schedule, *, name: str, weight_decay: float | None = None,
     optimizer = optax.chain(optimizer, scale_rates(params, rate_factors))
   if layer_decay == 1.:
     return optimizer
-  return optax.chain(optimizer, layers.scale_by_layer(params, layer_decay))
+  return optax.chain(optimizer, layers.scale_by_layer(params, layer_decay, depths))

@@ -14,9 +14,6 @@ from vit_jax.models import flops
 from vit_jax.optim import optimizers, schedules
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.layers.patches import grid_size
-from vit_jax.models.mixer import Mixer
-from vit_jax.models.vit import ViT
 from vit_jax.tables import datasets
 
 
@@ -26,8 +23,9 @@ class Plan:
 
   Attributes:
     config: as loaded.
-    model: the module.
-    info: of the data, as published.
+    task: with its model.
+    size: of the data, as published.
+    info: its facts.
     parameters: their number.
     learned: how many of them training changes.
     grid: patches (height, width); None for networks without.
@@ -35,13 +33,19 @@ class Plan:
     schedule: step -> learning rate.
   """
   config: config_lib.ConfigDict
-  model: nn.Module
+  task: task_lib.Task
+  size: datasets.Size
   info: Info
   parameters: int
   learned: int
   grid: tuple[int, int] | None
   steps: int
   schedule: schedules.Schedule
+
+  @property
+  def model(self) -> nn.Module:
+    """The module."""
+    return self.task.model
 
   @functools.cached_property
   def multiply_adds(self) -> int:
@@ -107,55 +111,15 @@ def make(config) -> Plan:
   steps = config_lib.total_steps(config, info.num_train)
   schedule = schedules.make(**config.schedule, total_steps=steps,
                             steps_per_epoch=info.num_train / config.data.batch_size)
-  model, shapes = task.model, _shapes(task.model, info.image_size)
+  shapes, grid = _shapes(task.model, info.image_size), task.family.grid(task.model, info.image_size)
   parameters, freeze = trees.count(shapes), config.optimizer.get('freeze')
   frozen = freeze and optimizers.matching(shapes, freeze)
   learned = parameters - sum(math.prod(leaf.shape) for leaf, still in zip(
       jax.tree.leaves(shapes), jax.tree.leaves(frozen)) if still)
-  return Plan(config, model, info, parameters, learned, _grid(model, info), steps, schedule)
-
-
-def _grid(model, info: Info) -> tuple[int, int] | None:
-  if isinstance(model, ViT):
-    return model.grid(info.image_size)
-  return grid_size(info.image_size, model.patch) if isinstance(model, Mixer) else None
+  return Plan(config, task, size, info, parameters, learned, grid and grid.size, steps, schedule)
 
 
 def fact(plan: Plan, name: str):
   """Returns what a plan implies, by the word of the tables that print such a thing."""
-  value = (_of_detector if 'decoder_layers' in plan.config.model else _of_classifier)(plan)[name]
+  value = plan.task.facts(plan)[name]
   return value() if callable(value) else value
-
-
-def _of_detector(plan: Plan) -> dict[str, object]:
-  task, model = plan.config.task, plan.model
-  places = dict(none='none', sine_input='sine at input', sine_attn='sine at attn',
-                learned_attn='learned at attn', attn='learned at attn', input='learned at input')
-  return {
-      'GFLOPs': lambda: plan.multiply_adds / 1e9,  # which takes its time
-      'params_M': plan.learned / 1e6,  # the authors count no others
-      'backbone': model.backbone.replace('resnet', 'R'),
-      'encoder spatial': places[model.encoder_positions],
-      'decoder spatial': places[model.decoder_positions],
-      'decoder output': places[model.query_positions],
-      'class': task.get('class_coef', 1.) > 0., 'l1': task.bbox_coef > 0., 'giou': task.giou_coef > 0.}
-
-
-def _of_classifier(plan: Plan) -> dict[str, object]:
-  c, model = plan.config, plan.model
-  ops = {op['name']: op for op in c.data.augment}
-  auto, mix = ops.get('randaugment'), ops.get('mixup_cutmix', {})
-  clear = lambda value: value or None
-  return {
-      'layers': model.depth, 'hidden': model.width, 'mlp': model.mlp_dim, 'heads': model.num_heads,
-      'params_M': plan.parameters / 1e6, 'classes': plan.info.num_classes,
-      'images': datasets.size(c.data.source).images, 'epochs': c.total_epochs,
-      'batch size': c.data.batch_size, 'optimizer': c.optimizer.name, 'learning rate': c.schedule.peak,
-      'learning rate decay': c.schedule.name, 'weight decay': c.optimizer.weight_decay,
-      'warm-up epochs': c.schedule.get('warmup_epochs'),
-      'label smoothing': clear(c.task.label_smoothing), 'dropout': clear(c.model.dropout_rate),
-      'stochastic depth': clear(c.model.drop_path_rate), 'repeated augmentation': c.data.repeats > 1,
-      'gradient clipping': c.optimizer.get('clip_norm', 0.) > 0.,
-      'RandAugment': auto and f'{auto["magnitude"]:g}/{auto["magnitude_std"]:g}',
-      'mixup probability': mix.get('mixup'), 'cutmix probability': mix.get('cutmix'),
-      'erasing probability': ops.get('random_erasing', {}).get('probability')}

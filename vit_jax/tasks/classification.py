@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.tasks import losses
-from vit_jax import metrics, models, ranges, sharding
+from vit_jax import metrics, models, ranges
 from vit_jax import weights as weights_lib
 from vit_jax.data import augment, pipeline
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k
 from vit_jax.evaluation.measures import Measures
+from vit_jax.models.family import Family
 from vit_jax.task import Aux, model_fields
 
 
@@ -82,9 +83,30 @@ class Classification:
     return 'precision_at_1' if self.info.multi_label else 'accuracy'
 
   @property
-  def rules(self) -> sharding.Rules:
-    """The sharding rules of the model's family."""
-    return sharding.rules_of(self.model)
+  def family(self) -> Family:
+    """The family of the model."""
+    return models.family(self.model)
+
+  def facts(self, plan) -> dict:
+    """Returns what the tables of classifiers print of a plan, see `vit_jax.task.Task`."""
+    c = plan.config
+    ops = {op['name']: op for op in c.data.augment}
+    auto, mix = ops.get('randaugment'), ops.get('mixup_cutmix', {})
+    clear = lambda value: value or None
+    return {
+        **self.family.facts(self.model), 'params_M': plan.parameters / 1e6,
+        'classes': plan.info.num_classes, 'images': plan.size.images, 'epochs': c.total_epochs,
+        'batch size': c.data.batch_size, 'optimizer': c.optimizer.name,
+        'learning rate': c.schedule.peak, 'learning rate decay': c.schedule.name,
+        'weight decay': c.optimizer.get('weight_decay'),
+        'warm-up epochs': c.schedule.get('warmup_epochs'),
+        'label smoothing': clear(self.label_smoothing), 'dropout': clear(c.model.get('dropout_rate')),
+        'stochastic depth': clear(c.model.get('drop_path_rate')),
+        'repeated augmentation': c.data.repeats > 1,
+        'gradient clipping': c.optimizer.get('clip_norm', 0.) > 0.,
+        'RandAugment': auto and f'{auto["magnitude"]:g}/{auto["magnitude_std"]:g}',
+        'mixup probability': mix.get('mixup'), 'cutmix probability': mix.get('cutmix'),
+        'erasing probability': ops.get('random_erasing', {}).get('probability')}
 
   def check_start(self) -> None:
     """Any model starts from random parameters."""

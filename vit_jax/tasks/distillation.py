@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vit_jax.tasks import losses
-from vit_jax import metrics, ranges, sharding, weights
+from vit_jax import metrics, models, ranges, sharding, weights
 from vit_jax.data import augment
 from vit_jax.errors import UserError, unknown
 from vit_jax.evaluation.accuracy import multi_hot, top_k
@@ -88,8 +88,7 @@ class Teacher:
       raise UserError(f'the teacher: {error}') from None
     self._model, _, self._info = loaded
     _check_classes(self._path, loaded, info)
-    rules = sharding.rules_of(self._model)
-    where, _ = sharding.shardings(loaded.variables, rules, mesh)
+    where, _ = sharding.shardings(loaded.variables, models.family(self._model).rules, mesh)
     return jax.tree.map(sharding.place, jax.device_get(loaded.variables), where)
 
   def __call__(self, variables, images: jax.Array) -> jax.Array:
@@ -108,7 +107,7 @@ def _check_classes(path: str, loaded: weights.Loaded, info) -> None:
   """Raises UserError unless a teacher knows the classes of the data, in their order."""
   fresh = loaded.report.reinitialised
   if loaded.model.num_classes is None or fresh:
-    what = f'({fresh[0]} is missing)' if fresh else '(it has no head)'
+    what = f'({next(iter(fresh))} is missing)' if fresh else '(it has no head)'
     raise UserError(f'the teacher {path} does not classify {what}; give weights of a trained classifier')
   count, own = loaded.model.num_classes, loaded.info.classes
   if count != info.num_classes:

@@ -4,7 +4,7 @@ import jax
 import optax
 
 from vit_jax.training import step as step_lib
-from vit_jax.weights import runs
+from vit_jax.weights import origin
 from vit_jax import sharding, task as task_lib
 from vit_jax.errors import UserError
 from vit_jax.training.loop import plan, start
@@ -29,16 +29,11 @@ def evaluate(config, workdir: str = '') -> dict[str, float]:
     data, task, *_, evaluation = plan(config, mesh)
     weights.check_classes(config.init_from, data.info)
     state, *_ = step_lib.create_state(task, lambda params: optax.identity(), data.example, mesh,
-                                      task.rules, config.seed, ema=False)
-    state, said = start(config, task, state, data.info)
+                                      task.family.rules, config.seed, ema=False)
+    state, report = start(config, task, state, data.info)
     if jax.process_index() == 0:
-      print('\n'.join([f'scores {scored(config.init_from)}', *protocol, *said]), flush=True)
-    weights.check_head(config.init_from, data.info, said)
+      print('\n'.join([f'scores {origin(config.init_from)}', *protocol, *report.lines()]), flush=True)
+    weights.check_head(config.init_from, data.info, report)
     measures = evaluation(state.params, state.model_state)
   write_tables(workdir, evaluation.tables)
   return measures
-
-
-def scored(path: str) -> str:
-  """Returns what a path of weights names: the checkpoint in a run, or the file itself."""
-  return f'the checkpoint {runs.find(path)[1]}' if runs.is_run(path) else path

@@ -1,7 +1,5 @@
 """THE loop, for every task."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -31,7 +29,7 @@ def plan(config, mesh):
                     'evaluate.every_epochs=1, or evaluate.every to some steps')
   schedule = schedules.make(**config.schedule, total_steps=steps,
                             steps_per_epoch=data.info.num_train / config.data.batch_size)
-  optimizer = functools.partial(optimizers.make, schedule=schedule, **config.optimizer)
+  optimizer = lambda params: optimizers.make(params, schedule, task.family.depth, **config.optimizer)
   shapes = jax.eval_shape(lambda rng: task.init(rng, data.example), jax.random.key(0))
   jax.eval_shape(lambda params: optimizer(params).init(params), shapes['params'])
   evaluation = Evaluation(task, data.splits, config, mesh, task_lib.eval_batch(config))
@@ -45,17 +43,18 @@ def measure(config, task, splits) -> str:
 
 
 def start(config, task, state, info):
-  """Returns the state that a run without checkpoint starts from: `init_from`, else random."""
+  """Returns the state that a run without checkpoint starts from, of `init_from` or else random, and the
+  report on the weights, if there are any."""
   if not config.init_from:
     task.check_start()
-    return state, []
+    return state, None
   variables, report = task.weights.initialize(
       task.model, {'params': state.params, **state.model_state}, info, config.init_from,
       resampling=config.init_resampling, resize_patches=config.init_resize_patches,
       reset_head=config.reset_head, trained_size=tuple(config.init_image_size))
   ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
   params = variables.pop('params')
-  return state.replace(params=params, model_state=variables, ema=ema), report.lines()
+  return state.replace(params=params, model_state=variables, ema=ema), report
 
 
 def train(config, workdir: str) -> dict:
@@ -77,7 +76,7 @@ def train(config, workdir: str) -> dict:
     data, task, optimizer, schedule, steps, evaluation = plan(config, mesh)
     constants = task.constants(mesh)
     shapes, make_state, optimizer, undivided = step_lib.plan_state(
-        task, optimizer, data.example, mesh, task.rules, config.seed, ema=config.ema_decay > 0.)
+        task, optimizer, data.example, mesh, task.family.rules, config.seed, ema=config.ema_decay > 0.)
     train_step = make_step(config, task, optimizer, schedule, shapes)
     train_step.trace(shapes, data.example, **constants)  # what the model refuses shows now
     said = [f'stays whole on each device: {line}' for line in undivided[:1]]
@@ -85,7 +84,7 @@ def train(config, workdir: str) -> dict:
     state, past = None, processes.most(runs.exists(workdir))
     if not past:
       state, report = start(config, task, make_state(), data.info)
-      said += report
+      said += report.lines() if report else []
     with workdir_lib.locked(workdir):
       run = Run(workdir, config, data.info, steps, measure(config, task, data.splits))
       try:

@@ -1,19 +1,19 @@
 """Fitting weights to a model: which are loaded, resampled, re-initialised or ignored."""
 
+import collections
 import dataclasses
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import jax
 import ml_dtypes
 import numpy as np
 
+from vit_jax import trees
 from vit_jax.errors import UserError
-from vit_jax.layers import positions
 
-# Ends the line of a head that would have fitted.
-ASKED_ANEW = '(the classes are others, or reset_head)'
-POSITIONS = 'Transformer/posembed_input/pos_embedding'
+ASKED_ANEW = '(the classes are others, or reset_head)'  # why a head that would fit starts anew
+GROUPED = 3  # so many parameters of one module are told of in one entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,110 +25,88 @@ class Rules:
     heads: of what starts anew where its shape is another.
     optional: of what may be missing, and then starts anew, or be left over.
     rows: paths whose leading axis may have another length: it is cut, or its rest starts anew.
-    backbone: beginning of the paths of what reads the image.
+    of_head: beginnings of paths that are of no use to a model without classes.
+    remedies: {path: what to do where it is left over and another of these is missing}.
   """
   classes: tuple[str, ...]
   heads: tuple[str, ...]
   optional: tuple[str, ...]
   rows: tuple[str, ...] = ()
-  backbone: str = ''
+  of_head: tuple[str, ...] = ()
+  remedies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def extended(self, remedies: Mapping[str, str] | None = None, **more: tuple[str, ...]) -> 'Rules':
+    """Returns the rules with more paths in some fields."""
+    both = {name: (*getattr(self, name), *paths) for name, paths in more.items()}
+    return dataclasses.replace(self, **both, remedies=remedies or self.remedies)
 
 
-CLASSIFIER = Rules(
-    classes=('head/', 'head_dist/'), heads=('head/', 'head_dist/', 'pre_logits/'),
-    optional=('head/', 'head_dist/', 'pre_logits/', 'MAPHead_0/', 'cls', 'dist', POSITIONS))
-
-
-def image_kernel(flat: Mapping[str, np.ndarray], backbone: str = '') -> str | None:
-  """Returns the path of the kernel that reads the image: of a ResNet or hybrid, a Mixer, a ViT."""
-  paths = (backbone + p for p in ('conv_root/kernel', 'stem/kernel', 'embedding/kernel'))
-  return next((path for path in paths if path in flat), None)
+CLASSIFIER = Rules(classes=('head/',), heads=('head/',), optional=('head/',))
 
 
 @dataclasses.dataclass
 class Report:
-  """What became of each parameter, one sentence fragment per leaf."""
+  """What became of each parameter.
+
+  Attributes:
+    loaded: paths.
+    resampled: sentences.
+    reinitialised: {path: why, '' where the weights lack it}.
+    ignored: paths, or sentences.
+    note: sentences.
+    head: whether what belongs to the classes was loaded.
+    classes: beginnings of the paths that belong to them.
+  """
   loaded: list[str] = dataclasses.field(default_factory=list)
   resampled: list[str] = dataclasses.field(default_factory=list)
-  reinitialised: list[str] = dataclasses.field(default_factory=list)
+  reinitialised: dict[str, str] = dataclasses.field(default_factory=dict)
   ignored: list[str] = dataclasses.field(default_factory=list)
   note: list[str] = dataclasses.field(default_factory=list)
+  head: bool = False
+  classes: tuple[str, ...] = ()
+
+  @property
+  def reset(self) -> bool:
+    """Whether a head that would fit starts anew, because that was asked for."""
+    return ASKED_ANEW in self.reinitialised.values()
+
+  def fresh(self, *beginnings: str) -> list[str]:
+    """Returns an entry for each parameter that starts anew, or for those below some paths."""
+    entries = {path: f'{path} {why}'.rstrip() for path, why in self.reinitialised.items()
+               if path.startswith(beginnings or '')}
+    return grouped(entries.values())
 
   def lines(self) -> list[str]:
     """Returns the report for the log: a count of the loaded, the names of all others."""
-    head = ', with the head' if {'head/kernel', 'class_embed/kernel'} & set(self.loaded) else ''
-    out = [f'loaded {len(self.loaded)} parameter arrays{head}']
-    for kind in ('resampled', 'reinitialised', 'ignored', 'note'):
-      out += [f'{kind}: {entry}' for entry in getattr(self, kind)]
+    out = [f'loaded {len(self.loaded)} parameter arrays' + ', with the head' * self.head]
+    for kind, entries in dict(resampled=self.resampled, reinitialised=self.fresh(),
+                              ignored=grouped(self.ignored), note=self.note).items():
+      out += [f'{kind}: {entry}' for entry in entries]
     return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-  """A model's patches: the grid, and how many extra tokens there are and have a position."""
-  size: tuple[int, int]
-  tokens: int = 1
-  positions: int = 1
+def grouped(entries: Iterable[str]) -> list[str]:
+  """Returns one entry for all paths below the same module: 'mask_head (26 arrays)'."""
+  tops = {entry: re.match(r'[^/ ]+(?=/)|.*', entry)[0] for entry in entries}
+  count = collections.Counter(tops.values())
+  return list(dict.fromkeys(entry if count[top] < GROUPED else f'{top} ({count[top]} arrays)'
+                            for entry, top in tops.items()))
 
 
-def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint: Grid | None = None
-               ) -> Grid | None:
-  """Returns the grid of the weights' position table; None where there is no table.
-
-  Args:
-    flat: our paths.
-    class_position: whether the format keeps entries for the extra tokens in the table; None: if what
-      is left without them is what `hint` has, or a square.
-    hint: taken where the table has just its number of patches; otherwise the grid is square.
-
-  Raises:
-    UserError: when it is neither.
-  """
-  if POSITIONS not in flat:
-    return None
-  tokens, entries = _tokens(flat), flat[POSITIONS].shape[1]
-  if hint and has_grid(flat, class_position, hint):
-    return Grid(hint.size, tokens, entries - hint.size[0] * hint.size[1])
-  if class_position is None:
-    square = lambda n: math.isqrt(n) ** 2 == n
-    class_position = square(entries - tokens) or not square(entries)
-  own = tokens * class_position
-  return Grid(positions.square_grid(entries - own), tokens, own)
 
 
-def _tokens(flat: Mapping[str, np.ndarray]) -> int:
-  """Returns the number of extra tokens of the weights."""
-  return sum(name in flat for name in ('cls', 'dist'))
-
-
-def has_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, grid: Grid) -> bool:
-  """Tells whether the weights' position table has as many patches as a grid; `flat` has a table.
+def fit(flat: trees.Flat, target: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = CLASSIFIER, *,
+        kernel: str | None = None, reset_head: bool = False, report: Report | None = None
+        ) -> tuple[dict[str, np.ndarray], Report]:
+  """Makes weights fit a model with another head or number of channels.
 
   Args:
-    flat, class_position: as of `guess_grid`.
-    grid: of which the size counts.
-  """
-  own = flat[POSITIONS].shape[1] - grid.size[0] * grid.size[1]
-  options = (0, 1) if class_position is None else (class_position,)
-  return own in [_tokens(flat) * option for option in options]
-
-
-def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStruct], *,
-        new: Grid | None, old: Grid | None = None, class_position: bool | None = True,
-        resampling: str = 'corner_aligned_linear', resize_patches: bool = False,
-        reset_head: bool = False, rules: Rules = CLASSIFIER) -> tuple[dict[str, np.ndarray], Report]:
-  """Makes weights fit a model of another resolution, head or number of channels.
-
-  Args:
-    source: our paths, layers one by one.
+    flat: our paths, layers one by one.
     target: shapes of the model's parameters, likewise.
-    new: the model's grid; None for a model without positions.
-    old: the grid that the source's position table was made for; None: as `guess_grid` tells.
-    class_position: as `guess_grid` has it.
-    resampling: rule for the position table, one of `positions.RESAMPLING`.
-    resize_patches: make the kernel that reads the image one of another size, see `resize_kernel`.
-    reset_head: start the head anew even where it would fit.
     rules: what may be replaced.
+    kernel: path of the kernel that reads the image.
+    reset_head: start the head anew even where it would fit.
+    report: of what was done to the weights before.
 
   Returns:
     (the arrays that could be loaded, Report); what is in `target` and not among them, or has fewer
@@ -137,43 +115,49 @@ def fit(source: Mapping[str, np.ndarray], target: Mapping[str, jax.ShapeDtypeStr
   Raises:
     UserError: lists missing, unexpected and misshapen parameters.
   """
-  source, report = dict(source), Report()
-  if new and POSITIONS in source and POSITIONS in target:
-    old = old or guess_grid(source, class_position, new)
-    _fit_positions(source, target[POSITIONS].shape, old, new, resampling, report)
-  if resize_patches:
-    _fit_patches(source, target, report)
-  out, missing, misshapen, mistyped = {}, [], [], []
+  flat, report, out = dict(flat), report or Report(), {}
+  wrong = collections.defaultdict(list)
   for path, want in target.items():
-    array = source.pop(path, None)
-    if array is None:
-      (report.reinitialised if path.startswith(rules.optional) else missing).append(path)
+    array = flat.pop(path, None)
+    if array is None and not path.startswith(rules.optional):
+      wrong['missing'].append(path)
+    elif array is None:
+      report.reinitialised[path] = ''
     elif not _fractional(array.dtype):
-      mistyped.append(f'{path} of {array.dtype}')
+      wrong['of numbers without a fraction'].append(f'{path} of {array.dtype}')
     elif array.shape == want.shape and reset_head and path.startswith(rules.classes):
-      report.reinitialised.append(f'{path} {ASKED_ANEW}')
-    elif array.shape == want.shape:
-      out[path] = array
-    elif path in rules.rows and array.shape[1:] == want.shape[1:]:
-      out[path] = array[:want.shape[0]]
-      fresh = max(want.shape[0] - array.shape[0], 0)
-      report.resampled.append(f'{path} {array.shape[0]} -> {want.shape[0]} rows'
-                              + f', the last {fresh} fresh' * bool(fresh))
-    elif path == image_kernel(target, rules.backbone) and _same_but_channels(array.shape, want.shape):
-      out[path] = adapt_channels(array, want.shape[2])
-      report.resampled.append(f'{path} {array.shape[2]} -> {want.shape[2]} channels')
+      report.reinitialised[path] = ASKED_ANEW
+    elif (fitted := _fitted(path, array, want.shape, rules, kernel, report)) is not None:
+      out[path] = fitted
     elif path.startswith(rules.heads):
-      report.reinitialised.append(f'{path} {array.shape} -> {want.shape}')
+      report.reinitialised[path] = f'{array.shape} -> {want.shape}'
     else:
-      misshapen.append(f'{path} {array.shape} instead of {want.shape}')
-  # What only a head reads is of no use to a model without one.
-  spare = rules.optional + (('fc_norm/',) if 'head/kernel' not in target else ())
-  unexpected = [p for p in source if not p.startswith(spare)]
-  report.ignored += [p for p in source if p.startswith(spare)]
+      wrong['misshapen'].append(f'{path} {array.shape} instead of {want.shape}')
+  headless = not any(path.startswith(rules.classes) for path in target)
+  spare = rules.optional + rules.of_head * headless
+  wrong['unexpected'] = [path for path in flat if not path.startswith(spare)]
+  report.ignored += [path for path in flat if path.startswith(spare)]
   report.loaded += out
-  _complain(missing=missing, unexpected=unexpected, misshapen=misshapen, **{
-      'of numbers without a fraction': mistyped})
+  report.classes, report.head = rules.classes, any(path.startswith(rules.classes) for path in out)
+  _complain(wrong, rules)
   return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
+
+
+def _fitted(path: str, array: np.ndarray, shape: tuple[int, ...], rules: Rules, kernel: str | None,
+            report: Report) -> np.ndarray | None:
+  """Returns an array of the model's shape, or of fewer rows; None where it can be made to fit by no
+  rule."""
+  if array.shape == shape:
+    return array
+  if path in rules.rows and array.shape[1:] == shape[1:]:
+    fresh = max(shape[0] - array.shape[0], 0)
+    report.resampled.append(f'{path} {array.shape[0]} -> {shape[0]} rows'
+                            + f', the last {fresh} fresh' * bool(fresh))
+    return array[:shape[0]]
+  if path == kernel and _same_but_channels(array.shape, shape):
+    report.resampled.append(f'{path} {array.shape[2]} -> {shape[2]} channels')
+    return adapt_channels(array, shape[2])
+  return None
 
 
 def completed(array, fresh: jax.Array) -> jax.Array:
@@ -183,31 +167,15 @@ def completed(array, fresh: jax.Array) -> jax.Array:
   return fresh.at[:array.shape[0]].set(array)
 
 
-def _fit_patches(source, target, report: Report) -> None:
-  """Resizes the patch embedding's kernel in `source`."""
-  path = 'embedding/kernel'
-  if path not in source or path not in target or 'conv_root/kernel' in target:
-    raise UserError('resize_patches is for a model that cuts its image into patches')
-  old, new = source[path].shape[:2], target[path].shape[:2]
-  if old != new:
-    source[path] = resize_kernel(source[path], new)
-    report.resampled.append('{} {}x{} -> {}x{} by the pseudo-inverse'.format(path, *old, *new))
-
-
-# Norms that stand before or behind the pooling: what to set where the weights have the other.
-_NORMS = {'fc_norm/scale': "model.pool='mean', model.class_token=true where they have one, and "
-                           'model.norm_pooled=true',
-          'Transformer/encoder_norm/scale': 'model.norm_pooled=false'}
-
-
-def _complain(**kinds: list[str]) -> None:
+def _complain(wrong: Mapping[str, list[str]], rules: Rules) -> None:
   """Raises the one error that lists all names by what is wrong with them."""
-  other = next((value for name, value in _NORMS.items() if name in kinds['unexpected'] and
-                any(missing in _NORMS for missing in kinds['missing'])), '')
-  remedy = f'their last norm stands elsewhere: set {other}' if other else 'is model.name the right one?'
-  if any(kinds.values()):
-    said = '; '.join(f'{len(names)} {kind}: ' + ', '.join(names[:4]) + (', ...' * (len(names) > 4))
-                     for kind, names in kinds.items() if names)
+  left, lacking = set(wrong['unexpected']), rules.remedies.keys() & set(wrong.get('missing', ()))
+  remedy = next((said for path, said in rules.remedies.items() if path in left and lacking),
+                'is model.name the right one?')
+  kinds = ('missing', 'unexpected', 'misshapen', 'of numbers without a fraction')
+  said = '; '.join(f'{len(wrong[kind])} {kind}: ' + ', '.join(wrong[kind][:4])
+                   + ', ...' * (len(wrong[kind]) > 4) for kind in kinds if wrong.get(kind))
+  if said:
     raise UserError(f'the weights do not fit the model ({said}); {remedy}')
 
 
@@ -230,43 +198,3 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return kernel.sum(axis=2, keepdims=True)
   picked = kernel[:, :, np.arange(channels) % old]
   return picked * (old / channels)
-
-
-def resize_kernel(kernel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Returns a patch kernel `[h, w, c, d]` for patches of another size, as FlexiViT (arXiv:2212.08013).
-
-  Section 3.4: with B the matrix that resizes a patch bilinearly, the new kernel is pinv(B^T) times the
-  old one. A larger patch that was resized then gives just what the patch gave; for a smaller one the
-  error is the least for patches of white noise. Each axis has its own B. Computed in float64.
-  """
-  out = np.asarray(kernel, np.float64)
-  for axis in (0, 1):
-    # Column i of B is the i-th unit vector, resized.
-    old = out.shape[axis]
-    matrix = positions.bilinear(np.eye(old)[:, None], (size[axis], 1))[:, 0]
-    out = np.moveaxis(np.tensordot(np.linalg.pinv(matrix.T), out, (1, axis)), 0, axis)
-  return out.astype(kernel.dtype)
-
-
-def _fit_positions(source, shape, old: Grid, new: Grid, resampling: str, report: Report) -> None:
-  """Resamples the table in `source` and moves the extra tokens' entries to where the model has them."""
-  table = np.asarray(source[POSITIONS])
-  if shape[2] != table.shape[2]:
-    return  # the comparison of shapes will say so
-  own, patches = table[:, :old.positions], table[:, old.positions:]
-  if old.size != new.size:
-    patches = positions.resample(patches, old.size, new.size, 0, resampling)
-    report.resampled.append('{} {}x{} -> {}x{} by {}'.format(
-        POSITIONS, *old.size, *new.size, resampling))
-  if old.positions and not new.positions:
-    for i, name in enumerate(('cls', 'dist')[:old.positions]):
-      if i < new.tokens and name in source:  # the sum of both is what the encoder saw
-        source[name] = source[name] + own[:, i:i + 1]
-        report.resampled.append(f"{name} + its entry of {POSITIONS}")
-      else:
-        said = dict(cls='class', dist='distillation')[name]
-        report.ignored.append(f"the {said} token's entry of {POSITIONS}")
-  own = own[:, :new.positions]
-  # A token that never had one stands as it is.
-  absent = np.zeros((1, new.positions - own.shape[1], table.shape[2]), table.dtype)
-  source[POSITIONS] = np.concatenate([own, absent, patches], axis=1)

@@ -1,4 +1,4 @@
-"""All published formats, and which of them a file is in."""
+"""Which of the published formats a file is in."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,17 +7,8 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.errors import UserError
-from vit_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_BACKBONE, HUGGINGFACE_DEIT
-from vit_jax.weights.mixer import MIXER
-from vit_jax.weights.resnet import BIG_VISION_RESNET, BIT, TORCHVISION
+from vit_jax.weights import families
 from vit_jax.weights.table import Table
-from vit_jax.weights.timm import DEIT, TIMM, TIMM_BIT, TIMM_MIXER
-from vit_jax.weights.vit import BIG_VISION, GOOGLE
-
-# The first that a name shows counts: a hybrid has the layers of a ResNet too.
-TABLES: tuple[Table, ...] = (
-    GOOGLE, BIG_VISION, MIXER, BIG_VISION_RESNET, BIT, DEIT, TIMM, TIMM_MIXER, TIMM_BIT,
-    TORCHVISION, HUGGINGFACE, HUGGINGFACE_DEIT, HUGGINGFACE_BACKBONE)
 
 # Files that hold more than a model name the parameters below one of these.
 _PREFIXES = ('params/img/', 'params/', 'opt/target/', 'optimizer/target/')
@@ -33,7 +24,7 @@ _DETECTOR = re.compile(r'(.*\.)?(class_embed|class_labels_classifier|query_embed
                        r'query_position_embeddings|bbox_embed)\b.*')
 
 
-def parameters(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES
+def parameters(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] | None = None
                ) -> dict[str, np.ndarray]:
   """Returns the parameters alone, layers one by one, of what an archive holds.
 
@@ -42,8 +33,9 @@ def parameters(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLE
 
   Args:
     arrays: {name in the archive: array}.
-    tables: of the formats that are read.
+    tables: of the formats that are read; None: of all classifiers.
   """
+  tables = families.tables() if tables is None else tables
   for prefix in _PREFIXES:
     inner = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     if inner:
@@ -70,14 +62,14 @@ def _prefix(names: Sequence[str], tables: Sequence[Table]) -> str:
   return prefix if rest else ''
 
 
-def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] = TABLES) -> Table:
+def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] | None = None) -> Table:
   """Returns the one of the formats that the names show.
 
   Raises:
     UserError: for names of no format that is read.
   """
-  table = _shows(arrays, tables)
-  if table:
+  tables = families.tables() if tables is None else tables
+  if table := _shows(arrays, tables):
     return table
   if any(map(_DETECTOR.fullmatch, arrays)):
     raise UserError('these are the parameters of a detector, and not of a classifier; use detr_jax in '

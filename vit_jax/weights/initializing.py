@@ -8,16 +8,15 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vit_jax.weights import runs
 from vit_jax import models, sharding, trees
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError, unknown
-from vit_jax.models.vit import ViT
 from vit_jax.weights import published
-from vit_jax.weights.fit import ASKED_ANEW, POSITIONS, Grid, Report, completed, fit
-from vit_jax.weights.published import Source
-from vit_jax.weights.loading import flatten, model_grid, read, unflatten
-from vit_jax.weights.table import Table
+from vit_jax.weights.fit import Report, completed
+from vit_jax.weights.fitting import differences, fit_model
+from vit_jax.weights.loading import read
+from vit_jax.weights.origin import Run, origin
+from vit_jax.weights.shapes import flatten, unflatten
 
 PROTOCOLS = ('weights', 'config')
 
@@ -47,29 +46,11 @@ def initialize(model: nn.Module, variables: Mapping[str, Any], info: Info, path:
   flat = flatten(variables)
   shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in flat.items()}
   other_classes = bool(source.classes) and source.classes != info.classes
-  loaded, report = fit(
-      source.flat, trees.unstack(shapes), old=old_grid(source, model, info.image_size, trained_size),
-      new=model_grid(model, info.image_size),
-      class_position=source.table.class_position, resampling=resampling or source.table.resampling,
-      resize_patches=resize_patches, reset_head=reset_head or other_classes)
+  loaded, report = fit_model(
+      source, model, trees.unstack(shapes), info.image_size, resampling=resampling,
+      resize_patches=resize_patches, reset_head=reset_head or other_classes, trained_size=trained_size)
   report.note += differences(model, source.table)
   return replaced(variables, loaded), report
-
-
-def old_grid(source: Source, model: nn.Module, image_size: tuple[int, int],
-             trained_size: tuple[int, int]) -> Grid | None:
-  """Returns the grid of the position table of weights, as `published.source_grid` finds it.
-
-  Args:
-    source: the weights.
-    model: that they are fitted to.
-    image_size: of its images: those of the weights, too, where nothing else is known and it fits.
-    trained_size: of the images that the weights were trained at; (0, 0): not known.
-  """
-  if source.grid or not isinstance(model, ViT) or POSITIONS not in source.flat:
-    return source.grid
-  own = published.with_patches(model, source.flat)
-  return published.source_grid(source, own, trained_size, (source.size, image_size))[0]
 
 
 def replaced(variables: Mapping[str, Any], loaded: Mapping[str, np.ndarray]) -> dict:
@@ -81,13 +62,6 @@ def replaced(variables: Mapping[str, Any], loaded: Mapping[str, np.ndarray]) -> 
     array = completed(np.asarray(loaded[path], fresh.dtype), fresh) if path in loaded else fresh
     out[path] = sharding.place(array, fresh.sharding) if isinstance(array, np.ndarray) else array
   return {**variables, **unflatten(out)}
-
-
-def differences(model: nn.Module, table: Table) -> list[str]:
-  """Returns a sentence on each field in which a model differs from those whose files have such names."""
-  return [f'files with names as in {table.name} are of models with {field}={value!r}, this one has '
-          f'{getattr(model, field)!r} (config.model.{field})' for field, value in table.fields.items()
-          if getattr(model, field, value) != value]
 
 
 def follow_protocol(config) -> tuple[Any, list[str]]:
@@ -102,12 +76,13 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   """
   if config.evaluate.protocol not in PROTOCOLS:
     raise unknown('protocol', config.evaluate.protocol, PROTOCOLS)
-  if config.evaluate.protocol == 'config' or runs.is_run(config.init_from):
+  if config.evaluate.protocol == 'config' or isinstance(origin(config.init_from), Run):
     return config, []
   config = config.copy_and_resolve_references().unlock()
   fields = {k: v for k, v in config.model.items() if k not in ('name', 'num_classes')}
-  found = published.read(config.init_from, config.model.name, tuple(config.data.resolution), fields,
-                         config.init_resize_patches, tuple(config.init_image_size))
+  found = published.read(
+      origin(config.init_from), config.model.name, tuple(config.data.resolution), fields,
+      config.init_resize_patches, tuple(config.init_image_size))
   own = models.create_model(found.name, **fields)
   for field in dataclasses.fields(own):
     shown = getattr(found.model, field.name)
@@ -122,23 +97,22 @@ def follow_protocol(config) -> tuple[Any, list[str]]:
   return config.lock(), [f'images are made as for {found.name}: {said} (config.evaluate.protocol)']
 
 
-def check_head(path: str, info: Info, said: list[str]) -> None:
-  """Raises UserError when the log of `initialize` says that the head started anew."""
-  fresh = [line for line in said if line.startswith('reinitialised: head/')]
-  if not fresh:
-    return
-  if fresh[0].endswith(ASKED_ANEW):
+def check_head(path: str, info: Info, report: Report) -> None:
+  """Raises UserError when the head of what `initialize` gave starts anew."""
+  fresh = report.fresh('head/')
+  if fresh and report.reset:
     raise UserError(f'there is nothing to evaluate: reset_head starts the head of {path} anew; set '
                     'reset_head=false')
-  raise UserError(f'{path} has no head for the {info.num_classes} classes of the data {info.source!r} '
-                  f'({fresh[0]}); fine-tune it on them first, by training with init_from')
+  if fresh:
+    raise UserError(f'{path} has no head for the {info.num_classes} classes of the data {info.source!r} '
+                    f'(reinitialised: {fresh[0]}); fine-tune it on them first, by training with '
+                    'init_from')
 
 
 def check_classes(path: str, info: Info) -> None:
   """Raises UserError when the classes of a run's weights are not those of the data."""
-  if not runs.is_run(path):
-    return
-  own = type(info).load(runs.find(path)[0]).classes
+  from_ = origin(path)
+  own = type(info).load(from_.workdir).classes if isinstance(from_, Run) else info.classes
   if own != info.classes:
     raise UserError(f'the checkpoint {path} knows {len(own)} classes ({", ".join(own[:3])}, ...), '
                     f'the data {info.source!r} has {info.num_classes} ({", ".join(info.classes[:3])}, '

@@ -12,17 +12,18 @@ from vit_jax import models, trees
 from vit_jax.data.augment import normalize
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.models.vit import ViT
 from vit_jax.weights import published, runs
-from vit_jax.weights.fit import Grid, Report, completed, fit
-from vit_jax.weights.published import Source
-from vit_jax.weights.table import to_ours
-from vit_jax.weights.vit import GOOGLE
+from vit_jax.weights.families import Source
+from vit_jax.weights.fit import Report
+from vit_jax.weights.fitting import fit_model
+from vit_jax.weights.origin import Origin, Run, origin
+from vit_jax.weights.shapes import complete, flatten, variable_shapes
+from vit_jax.weights.table import Table, to_ours
 
-
+# The names of a run are ours, and so is the rule by which its positions are resampled.
+OWN = Table('run', (), '(?!)')
 # As many classes as the weights have.
 AS_SAVED: Any = 'as saved'
-STATE = 'batch_stats/'  # where running statistics lie among our paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Loaded:
             f'{size}, {self.info.num_classes} classes)')
 
 
-def read(path: str, num_heads: int | None = None) -> Source:
+def read(path: str | Origin, num_heads: int | None = None) -> Source:
   """Reads the weights of a run (workdir or one of its checkpoints) or of a published file.
 
   Args:
@@ -79,58 +80,28 @@ def read(path: str, num_heads: int | None = None) -> Source:
   Raises:
     UserError: when it is neither, or damaged.
   """
-  if runs.is_run(path):
-    workdir, folder = runs.find(path)
-    model, info = run_model(workdir), Info.load(workdir)
-    flat = trees.unstack(runs.read_params(folder))
-    return Source(flat, model_grid(model, info.image_size), GOOGLE, info.classes)
-  arrays, table = published.arrays(path)
-  return Source(to_ours(table, arrays, num_heads), None, table, (), published.said_size(path))
+  from_ = origin(path)
+  if isinstance(from_, Run):
+    return _run_source(from_)
+  found, table = published.arrays(from_)
+  return Source(to_ours(table, found, num_heads), None, table, (), published.said_size(from_))
 
 
-def run_model(workdir: str, **overrides) -> nn.Module:
+def _run_source(run: Run) -> Source:
+  model, info = run_model(run), Info.load(run.workdir)
+  flat = trees.unstack(runs.read_params(run.folder))
+  return Source(flat, models.family(model).grid(model, info.image_size), OWN, info.classes)
+
+
+def run_model(run: Run, **overrides) -> nn.Module:
   """Returns the model of a run, with other fields where asked."""
-  config, info = runs.run_config(workdir), Info.load(workdir)
-  fields, package = dict(config['model']), config['task']['name'].partition('.')[0]
-  if package != 'vit_jax':
-    raise UserError(f'{workdir} is a run of a task of {package}, and not of a classifier; use {package} '
-                    f'in place of vit_jax ({package}.load, python -m {package}.predict, ... .explore)')
+  fields, info = dict(run.config['model']), Info.load(run.workdir)
+  if run.package != 'vit_jax':
+    raise UserError(f'{run.workdir} is a run of a task of {run.package}, and not of a classifier; use '
+                    f'{run.package} in place of vit_jax ({run.package}.load, python -m '
+                    f'{run.package}.predict, ... .explore)')
   return models.create_model(fields.pop('name'),
                              **{'num_classes': info.num_classes, **fields, **overrides})
-
-
-def model_grid(model: nn.Module, image_size: tuple[int, int]) -> Grid | None:
-  """Returns the grid of a ViT at an image size, in pixels; None for a model without positions."""
-  if not isinstance(model, ViT):
-    return None
-  return Grid(model.grid(image_size), model.num_prefix, model.num_prefix * model.class_position)
-
-
-def variable_shapes(model: nn.Module, image_size: tuple[int, int], channels: int) -> dict:
-  """Returns the tree of shapes of all that a model keeps: `params`, and `batch_stats` if any."""
-  image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
-  shapes = lambda model: dict(jax.eval_shape(model.init, jax.random.key(0), image))
-  if getattr(model, 'scan', True):
-    return shapes(model)
-  # One layer is traced for all: of a deep model, half the time of loading it.
-  return unflatten(trees.unstack(flatten(shapes(model.clone(scan=True)))))
-
-
-def init_shapes(model: nn.Module, image_size: tuple[int, int], channels: int):
-  """Returns the tree of shapes of a model's parameters."""
-  return variable_shapes(model, image_size, channels)['params']
-
-
-def flatten(variables: Mapping[str, Any]) -> trees.Flat:
-  """Returns our paths: parameters without a prefix, running statistics below `STATE`."""
-  state = trees.flatten({k: v for k, v in variables.items() if k != 'params'})
-  return {**trees.flatten(variables['params']), **state}
-
-
-def unflatten(flat: trees.Flat) -> dict:
-  """The inverse of `flatten`."""
-  prefixed = {k if k.startswith(STATE) else f'params/{k}': v for k, v in flat.items()}
-  return trees.unflatten(prefixed)
 
 
 def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int] | None = None,
@@ -165,23 +136,23 @@ def load(name: str, path: str | None = None, *, image_size: int | tuple[int, int
   Raises:
     UserError: unknown model, no or damaged weights, or weights that do not fit the model.
   """
-  if path is None and name in models.MODELS:
+  if path is None and name in models.variants():
     raise UserError(f'{name!r} is a model without weights; give the file: vit_jax.load({name!r}, '
                     f"'weights.npz'), or weights.npz --model={name} to a command; vit_jax.create_model "
                     'makes a fresh one')
   size, trained = image_size and pair(image_size), pair(trained_image_size)
   if num_classes != AS_SAVED:
     overrides['num_classes'] = num_classes
-  if runs.is_run(path or name):
-    source, model, info = _from_run(path or name, None if path is None else name, overrides)
+  from_ = origin(path or name)
+  if isinstance(from_, Run):
+    source, model, info = _from_run(from_, None if path is None else name, overrides)
   else:
-    _, source, model, info = published.read(path or name, name if path else None, size, overrides,
+    _, source, model, info = published.read(from_, name if path else None, size, overrides,
                                             resize_patches, trained)
   size, channels = size or info.image_size, channels or info.channels
   shapes = variable_shapes(model, size, channels)
-  flat, report = fit(source.flat, trees.unstack(flatten(shapes)), old=source.grid,
-                     new=model_grid(model, size), class_position=source.table.class_position,
-                     resampling=resampling or source.table.resampling, resize_patches=resize_patches)
+  flat, report = fit_model(source, model, trees.unstack(flatten(shapes)), size,
+                           resampling=resampling or '', resize_patches=resize_patches)
   del source  # so that each array is freed when it is on the device
   if verbose:
     print('\n'.join(report.lines()))
@@ -199,33 +170,9 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
   return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _from_run(path: str, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
+def _from_run(run: Run, name: str | None, overrides: dict) -> tuple[Source, nn.Module, Info]:
   """Returns the weights of a run, its model (or the one of that name), and its facts."""
-  workdir, _ = runs.find(path)
-  source, info = read(path), Info.load(workdir)
+  source, info = _run_source(run), Info.load(run.workdir)
   if name is None:
-    return source, run_model(workdir, **overrides), info
+    return source, run_model(run, **overrides), info
   return source, models.create_model(name, **{'num_classes': info.num_classes, **overrides}), info
-
-
-def complete(flat: trees.Flat, model: nn.Module, shapes: Mapping[str, Any],
-             image_size: tuple[int, int], channels: int, seed: int) -> dict:
-  """Returns all variables: loaded arrays where there are any, else the model's own start.
-
-  Args:
-    flat: our paths, layers one by one; emptied, so that no array is held twice.
-    model: whose variables they are.
-    shapes: of `variable_shapes`.
-    image_size: (height, width) in pixels.
-    channels: of the images.
-    seed: of what starts anew.
-  """
-  wanted = flatten(shapes)
-  if trees.is_stacked(wanted):
-    flat = trees.stack(flat)
-  fresh = {}
-  if {k: v.shape for k, v in flat.items()} != {k: v.shape for k, v in wanted.items()}:
-    image = jnp.zeros((1, *image_size, channels))
-    fresh = flatten(jax.jit(model.init)(jax.random.key(seed), image))
-  return unflatten({path: jnp.asarray(completed(flat.pop(path), fresh.get(path, want)) if path in flat
-                                      else fresh[path]) for path, want in wanted.items()})

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import detr_jax
 from detr_jax import models
@@ -17,6 +18,7 @@ from tests.models import tiny as vit_tiny
 from vit_jax.models import flops
 from vit_jax import models as backbones, sharding, trees, weights
 from vit_jax.errors import UserError
+from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import Variant
 
@@ -288,7 +290,8 @@ def test_a_backbone_that_does_not_know_the_image_is_refused(monkeypatch):
       x = nn.LayerNorm()(nn.Conv(16, (7, 7), 4, dtype=self.dtype)(image))
       return Features((x,), None, ((4, 4),))
 
-  monkeypatch.setitem(backbones.MODELS, 'patches', Variant(Patches, {}, 1, ''))
+  family = Family(Patches, {'patches': Variant(Patches, {}, 1, '')}, (('.*', P()),))
+  monkeypatch.setattr(backbones, 'FAMILIES', (*backbones.FAMILIES, family))
   model = tiny.detr().clone(backbone='patches', backbone_fields={})
   mixer = tiny.detr().clone(backbone='mixer_s16', backbone_fields={})
   sizes, image = jnp.asarray(tiny.SIZES) * 4, tiny.images(4)

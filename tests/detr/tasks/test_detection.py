@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_train import assert_bit_equal, final_params, losses, stop_after
+from tests.training.test_loop import assert_bit_equal, final_params, losses, stop_after
 from vit_jax import config as config_lib, sharding, task as task_lib
 from vit_jax.training import step as step_lib, loop
 from vit_jax.errors import UserError

@@ -12,15 +12,15 @@ from flax.core import FrozenDict
 import detr_jax
 from detr_jax import models, pretrained, weights
 from detr_jax.data.info import DetectionInfo
-from detr_jax.weights import detr
+from detr_jax.weights.families import detr_names as detr
 from tests.conftest import ROOT
 from tests.models import tiny
 from vit_jax import models as classifiers
 from vit_jax import sharding
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
-from vit_jax.weights import runs
-from vit_jax.weights import containers, safetensors
+from vit_jax.weights import containers, runs, safetensors
+from vit_jax.weights.fit import grouped
 from vit_jax.weights.table import to_theirs
 
 SIZE = (64, 64)
@@ -113,11 +113,11 @@ def test_a_detector_of_boxes_becomes_one_of_masks(tmp_path):
   path, model, variables = saved(tmp_path, **MASKS)
   masked, heads = model.clone(masks=True), ['bbox_attention (4 arrays)', 'mask_head (28 arrays)']
   fresh, got, report = started(masked, path)
-  assert report.reinitialised == heads
+  assert report.fresh() == heads
   assert_equal(got['params']['mask_head'], fresh['params']['mask_head'])
   assert_equal(got['params']['decoder'], variables['params']['decoder'])
   again = loaded(saved(tmp_path, name='detr_r50_panoptic', **MASKS)[0], num_heads=8, masks=False)
-  assert again.model == model and again.report.ignored == heads
+  assert again.model == model and grouped(again.report.ignored) == heads
 
 
 def started(model, path, classes='abc', **options):
@@ -162,7 +162,7 @@ def test_a_run_starts_from_a_detector_on_a_mesh(tmp_path):
   mesh = sharding.make_mesh(1, 2, 2)
   shapes = jax.eval_shape(lambda: model.clone(num_queries=6).init(jax.random.key(0),
                                                                   jnp.zeros((1, *SIZE, 3))))
-  where, _ = sharding.shardings(shapes, models.RULES, mesh)
+  where, _ = sharding.shardings(shapes, models.family(model).rules, mesh)
   fresh = jax.jit(lambda: jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes),
                   out_shardings=where)()
   info = DetectionInfo('somewhere', ('a', 'b', 'c'), 3, SIZE)
@@ -178,7 +178,7 @@ def test_reset_head_starts_the_classes_anew(tmp_path):
   fresh, got, report = started(model, path, reset_head=True)
   assert_equal(got['params']['class_embed'], fresh['params']['class_embed'])
   with pytest.raises(UserError, match='lacks what detects the 3 classes .*class_embed'):
-    weights.check_head(path, DetectionInfo('somewhere', ('a', 'b', 'c'), 3, SIZE), report.lines())
+    weights.check_head(path, DetectionInfo('somewhere', ('a', 'b', 'c'), 3, SIZE), report)
   assert 'with the head' in started(model, path)[2].lines()[0]
 
 
@@ -190,7 +190,7 @@ def test_a_remedy_is_told_where_it_applies(tmp_path):
     own = model.clone(num_classes=2)
     _, report = weights.initialize(own, tiny.variables(own, SIZE), info, path)
     with pytest.raises(UserError, match=f'lacks what detects the 2 classes .*class_embed.*{remedy}'):
-      weights.check_head(path, info, report.lines())
+      weights.check_head(path, info, report)
 
 
 def test_other_names_of_as_many_classes_are_told(tmp_path):
@@ -265,7 +265,7 @@ def test_the_command_line_converts(tmp_path, monkeypatch, capsys):
 
 def test_the_list_of_published_detectors():
   found = pretrained.list_pretrained()
-  assert len(found) == 7 and set(found) <= {f'{name}.coco' for name in models.MODELS}
+  assert len(found) == 7 and set(found) <= {f'{name}.coco' for name in models.variants()}
   for name, known in found.items():
     assert known.url.endswith(f'-{known.sha256}.pth') and len(known.sha256) == 8
     assert weights.candidates(name) == [known.model] and len(known.classes) == known.num_classes

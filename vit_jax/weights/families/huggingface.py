@@ -3,8 +3,8 @@
 import re
 
 from vit_jax.models.vit import ViT
+from vit_jax.weights.families.rows import dense, norm
 from vit_jax.weights.table import Row, Table
-from vit_jax.weights.timm import dense, norm
 
 _BLOCK = 'Transformer/encoderblock_{i}/'
 _ATTENTION = _BLOCK + 'MultiHeadDotProductAttention_0/'

@@ -3,12 +3,10 @@
 import dataclasses
 from collections.abc import Iterable
 
-from vit_jax.weights.resnet import TORCHVISION, torch_norm
+from vit_jax.weights.families.resnet import TORCHVISION
+from vit_jax.weights.families.rows import CONV, batch_norm, dense, norm
+from vit_jax.weights.shapes import STATE
 from vit_jax.weights.table import Row, Table
-from vit_jax.weights.timm import dense, norm
-
-_CONV = 'o i h w -> h w i o'
-STATE = 'batch_stats/'
 
 
 def below(rows: Iterable[Row], theirs: str, ours: str = '') -> tuple[Row, ...]:
@@ -19,7 +17,7 @@ def below(rows: Iterable[Row], theirs: str, ours: str = '') -> tuple[Row, ...]:
 
 
 def _conv(theirs: str, ours: str) -> tuple[Row, ...]:
-  return Row(f'{theirs}.weight', f'{ours}/kernel', _CONV), Row(f'{theirs}.bias', f'{ours}/bias')
+  return Row(f'{theirs}.weight', f'{ours}/kernel', CONV), Row(f'{theirs}.bias', f'{ours}/bias')
 
 
 def _packed(theirs: str, ours: str) -> tuple[Row, ...]:
@@ -110,8 +108,8 @@ def _huggingface_resnet() -> tuple[Row, ...]:
   for theirs, conv, bn in (('embedder.embedder', 'conv_root', 'bn_root'),
                            (unit + 'shortcut', ours + 'conv_proj', ours + 'bn_proj'),
                            (unit + 'layer.{n}', ours + 'conv{n+1}', ours + 'bn{n+1}')):
-    out += [Row(f'{theirs}.convolution.weight', f'{conv}/kernel', _CONV),
-            *torch_norm(f'{theirs}.normalization', bn)]
+    out += [Row(f'{theirs}.convolution.weight', f'{conv}/kernel', CONV),
+            *batch_norm(f'{theirs}.normalization', bn)]
   return tuple(out)
 
 
@@ -149,5 +147,3 @@ def _huggingface_masks() -> tuple[Row, ...]:
 HUGGINGFACE = _table('huggingface_detr', _huggingface(),
                      r'model\.decoder\.layers\.0\.encoder_attn\.q_proj\.weight', _huggingface_masks())
 HUGGINGFACE_MASKS = _with_masks(HUGGINGFACE)
-
-TABLES = (AUTHORS, HUGGINGFACE)

@@ -1,14 +1,10 @@
 """Names of ViT parameters in Google's published files."""
 
+from vit_jax.weights.families.rows import same
 from vit_jax.weights.table import Row, Table
 
 _BLOCK = 'Transformer/encoderblock_{i}/'
 _UNIT = 'block{s}/unit{u}/'
-
-
-def same(*names: str, axes: str = '') -> tuple[Row, ...]:
-  """Returns rows for names that are ours too."""
-  return tuple(Row(name, name, axes) for name in names)
 
 
 _SHARED = same('cls', 'embedding/{leaf}', 'Transformer/encoder_norm/{leaf}', 'pre_logits/{leaf}',
