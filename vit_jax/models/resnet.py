@@ -10,8 +10,6 @@ group norm `gn` instead of `bn`. Batch norm keeps its running statistics in `bat
 Intermediates: `representation` `[batch, channels]`, what the head reads.
 """
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -119,37 +117,45 @@ def normalize(norm, name, train, dtype, zero=False):
   return lambda x, valid: layer(x, train, valid)
 
 
-def trunk(x: jax.Array, depths: Sequence[int], width: int, train: bool, *,
-          valid: jax.Array | None = None, bottleneck: bool = True, norm: str = 'batch',
-          output_stride: int = 32, small_images: bool = False, dtype=jnp.float32) -> list[jax.Array]:
-  """Returns the root's output and that of each stage; adds its layers to the module that calls it.
+class Trunk(nn.Module):
+  """The root and the stages of a residual network.
 
-  Args:
-    x: images `[batch, height, width, channels]`.
+  Attributes:
     depths: units per stage.
     width: of the root and the first stage; doubles with each stage.
-    train: whether batch statistics are used and kept.
-    valid: as `ResNet`.
     bottleneck, norm, dtype: as `Unit`.
     output_stride: stages that would exceed it dilate instead of striding.
     small_images: as `ResNet`.
   """
-  size, stride = (3, 1) if small_images else (7, 2)
-  x = convolution(norm, width, size, 'conv_root', stride, dtype=dtype)(padding.clear(x, valid), valid)
-  valid = padding.strided(valid, stride)
-  x = nn.relu(normalize(norm, '_root', train, dtype)(x, valid))
-  if not small_images:
-    x, valid = pooled(x, valid, norm)
-  maps, total, dilation = [sharding.constrain(x)], 1 if small_images else 4, 1
-  for i, depth in enumerate(depths):
-    wanted, before = 1 if i == 0 else 2, dilation
-    stride = wanted if total * wanted <= output_stride else 1
-    total, dilation = total * stride, dilation * wanted // stride
-    stage = Stage(depth, width * 2 ** i, stride, (before, dilation), bottleneck, norm,
-                  not small_images, dtype, name=f'block{i + 1}')
-    maps.append(stage(maps[-1], train, valid))
-    valid = padding.strided(valid, stride)
-  return maps
+  depths: tuple[int, ...]
+  width: int
+  bottleneck: bool = True
+  norm: str = 'batch'
+  output_stride: int = 32
+  small_images: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def maps(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+           ) -> list[jax.Array]:
+    """Maps images `[batch, height, width, channels]` to the root's output and that of each stage;
+    `valid`: see `ResNet`."""
+    size, stride = (3, 1) if self.small_images else (7, 2)
+    conv = convolution(self.norm, self.width, size, 'conv_root', stride, dtype=self.dtype)
+    x, valid = conv(padding.clear(x, valid), valid), padding.strided(valid, stride)
+    x = nn.relu(normalize(self.norm, '_root', train, self.dtype)(x, valid))
+    if not self.small_images:
+      x, valid = pooled(x, valid, self.norm)
+    maps, total, dilation = [sharding.constrain(x)], 1 if self.small_images else 4, 1
+    for i, depth in enumerate(self.depths):
+      wanted, before = 1 if i == 0 else 2, dilation
+      stride = wanted if total * wanted <= self.output_stride else 1
+      total, dilation = total * stride, dilation * wanted // stride
+      stage = Stage(depth, self.width * 2 ** i, stride, (before, dilation), self.bottleneck, self.norm,
+                    not self.small_images, self.dtype, name=f'block{i + 1}')
+      maps.append(stage(maps[-1], train, valid))
+      valid = padding.strided(valid, stride)
+    return maps
 
 
 def pooled(x, valid, norm):
@@ -202,9 +208,10 @@ class ResNet(nn.Module):
     """
     self.check()
     padding.check(self, valid)
-    maps = trunk(image, self.depths, self.width, train, valid=valid, bottleneck=self.bottleneck,
-                 norm=self.norm, output_stride=self.output_stride, small_images=self.small_images,
-                 dtype=self.dtype)[1:]
+    trunk = Trunk(self.depths, self.width, self.bottleneck, self.norm, self.output_stride,
+                  self.small_images, self.dtype)
+    nn.share_scope(self, trunk)
+    maps = trunk.maps(image, train, valid)[1:]
     if self.num_classes is None:
       first = 1 if self.small_images else 4
       strides = [min(first * 2 ** i, self.output_stride) for i in range(len(maps))]

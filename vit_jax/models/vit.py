@@ -13,6 +13,8 @@ tokens]` (scanned: `[depth, batch, ...]`) and `representation` `[batch, width]`,
 what the head reads.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,14 +49,11 @@ INITS = dict(
 REMAT = dict(none=None, full=None, dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
 
 
-class EncoderBlock(nn.Module):
-  """One pre-norm layer: attention, then MLP, each behind a LayerNorm (ViT paper, eq. 2 and 3).
-
-  With `layer_scale` the branches are scaled per channel by `gamma_1` and `gamma_2`, `[width]`
-  (CaiT, arXiv:2103.17239, section 2.2).
-  """
-  num_heads: int
-  mlp_dim: int
+@dataclasses.dataclass(frozen=True)
+class LayerOptions:
+  """What all layers of an encoder share; see `ViT`."""
+  num_heads: int = 12
+  mlp_dim: int = 3072
   dropout_rate: float = 0.
   attention_dropout_rate: float = 0.
   layer_norm_eps: float = 1e-6
@@ -63,6 +62,19 @@ class EncoderBlock(nn.Module):
   layer_scale: float | None = None
   init_form: str = 'xavier'
   dtype: jnp.dtype = jnp.float32
+
+  def norm(self, name: str | None = None) -> nn.LayerNorm:
+    """Returns a LayerNorm."""
+    return nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name=name)
+
+
+class EncoderBlock(nn.Module):
+  """One pre-norm layer: attention, then MLP, each behind a LayerNorm (ViT paper, eq. 2 and 3).
+
+  With `layer_scale` the branches are scaled per channel by `gamma_1` and `gamma_2`, `[width]`
+  (CaiT, arXiv:2103.17239, section 2.2).
+  """
+  options: LayerOptions
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool,
@@ -71,21 +83,21 @@ class EncoderBlock(nn.Module):
 
     `mask`, bool `[batch, 1, 1, tokens]`, tells which tokens are seen; None: all.
     """
-    norm = lambda: nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)
-    y = norm()(x)
-    kernels, biases, _ = INITS[self.init_form]
-    y = Attention(self.num_heads, self.attention_dropout_rate, self.qk_norm, self.dtype, kernels,
+    o = self.options
+    kernels, biases, _ = INITS[o.init_form]
+    y = o.norm('LayerNorm_0')(x)
+    y = Attention(o.num_heads, o.attention_dropout_rate, o.qk_norm, o.dtype, kernels,
                   name='MultiHeadDotProductAttention_0')(y, y, train, mask=mask)
-    y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
+    y = nn.Dropout(o.dropout_rate, deterministic=not train)(y)
     x = self._residual(x, DropPath()(self._scaled(y, 'gamma_1'), drop_path_rate, train))
-    mlp = MlpBlock(self.mlp_dim, self.gelu, self.dropout_rate, self.dtype, kernels, biases)
-    y = mlp(norm()(x), train)
+    mlp = MlpBlock(o.mlp_dim, o.gelu, o.dropout_rate, o.dtype, kernels, biases)
+    y = mlp(o.norm('LayerNorm_1')(x), train)
     return self._residual(x, DropPath()(self._scaled(y, 'gamma_2'), drop_path_rate, train)), None
 
   def _scaled(self, branch, name):
-    if self.layer_scale is None:
+    if self.options.layer_scale is None:
       return branch
-    start = nn.initializers.constant(self.layer_scale)
+    start = nn.initializers.constant(self.options.layer_scale)
     return branch * self.param(name, start, branch.shape[-1:]).astype(branch.dtype)
 
   def _residual(self, x, branch):
@@ -94,24 +106,22 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Positions, `depth` layers and the last norm, if asked for (ViT paper, section 3.1)."""
+  """Positions, `depth` layers and the last norm, if asked for (ViT paper, section 3.1).
+
+  Attributes:
+    depth: layers.
+    options: of all of them.
+    position, class_position, drop_path_rate, scan, remat: as `ViT`.
+    last_norm: whether a norm follows the last layer.
+  """
   depth: int
-  num_heads: int
-  mlp_dim: int
+  options: LayerOptions
   position: str = 'learned'
   class_position: bool = True
-  dropout_rate: float = 0.
-  attention_dropout_rate: float = 0.
   drop_path_rate: float = 0.
-  layer_norm_eps: float = 1e-6
-  gelu: str = 'tanh'
-  qk_norm: bool = False
-  layer_scale: float | None = None
-  init_form: str = 'xavier'
   last_norm: bool = True
   scan: bool = False
   remat: str = 'none'
-  dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False,
@@ -132,55 +142,44 @@ class Encoder(nn.Module):
       x = learned(jnp.concatenate([token, x], axis=1))
     else:
       x = jnp.concatenate([token, learned(x)], axis=1)
-    x = nn.Dropout(self.dropout_rate, deterministic=not train)(sharding.constrain(x))
+    x = nn.Dropout(self.options.dropout_rate, deterministic=not train)(sharding.constrain(x))
     mask = None
     if valid is not None:
       extra = jnp.ones((batch, 0 if token is None else token.shape[1]), bool)
       mask = jnp.concatenate([extra, valid.reshape(batch, -1)], axis=1)[:, None, None]
     x = self._layers(x, train, mask)
-    if not self.last_norm:
-      return x
-    return nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='encoder_norm')(x)
+    return self.options.norm('encoder_norm')(x) if self.last_norm else x
 
   def _layers(self, x, train, mask):
     block = EncoderBlock
     if self.remat != 'none':
       block = nn.remat(block, prevent_cse=not self.scan, static_argnums=(3,),
                        policy=REMAT[self.remat])
-    fields = dict(
-        num_heads=self.num_heads, mlp_dim=self.mlp_dim, dropout_rate=self.dropout_rate,
-        attention_dropout_rate=self.attention_dropout_rate, layer_norm_eps=self.layer_norm_eps,
-        gelu=self.gelu, qk_norm=self.qk_norm, layer_scale=self.layer_scale,
-        init_form=self.init_form, dtype=self.dtype)
     rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
     rates = rates if self.drop_path_rate and train else None
     if not self.scan:
       for i in range(self.depth):
         rate = None if rates is None else rates[i]
-        x, _ = block(**fields, name=f'encoderblock_{i}')(x, rate, train, mask)
+        x, _ = block(self.options, name=f'encoderblock_{i}')(x, rate, train, mask)
       return x
     stack = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
                     split_rngs={'params': True, 'dropout': True},
                     in_axes=(0, nn.broadcast, nn.broadcast), length=self.depth)
-    return stack(**fields, name='encoderblock')(x, rates, train, mask)[0]
+    return stack(self.options, name='encoderblock')(x, rates, train, mask)[0]
 
 
 class AttentionPool(nn.Module):
   """A learned probe attends to all tokens, then an MLP (Set Transformer, arXiv:1810.00825)."""
-  num_heads: int
-  mlp_dim: int
-  layer_norm_eps: float = 1e-6
-  gelu: str = 'tanh'
-  dtype: jnp.dtype = jnp.float32
+  options: LayerOptions
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[batch, tokens, width]` to `[batch, width]`."""
+    o = self.options
     probe = self.param('probe', nn.initializers.xavier_uniform(), (1, 1, x.shape[-1]))
     probe = jnp.tile(probe.astype(x.dtype), (x.shape[0], 1, 1))
-    x = Attention(self.num_heads, dtype=self.dtype, name='MultiHeadDotProductAttention_0')(probe, x)
-    y = nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype)(x)
-    return (x + MlpBlock(self.mlp_dim, self.gelu, dtype=self.dtype)(y))[:, 0]
+    x = Attention(o.num_heads, dtype=o.dtype, name='MultiHeadDotProductAttention_0')(probe, x)
+    return (x + MlpBlock(o.mlp_dim, o.gelu, dtype=o.dtype)(o.norm('LayerNorm_0')(x)))[:, 0]
 
 
 def fuse(own: jax.Array, distilled: jax.Array, how: str) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -268,6 +267,12 @@ class ViT(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @property
+  def options(self) -> LayerOptions:
+    """What all layers share."""
+    return LayerOptions(**{field.name: getattr(self, field.name)
+                           for field in dataclasses.fields(LayerOptions)})
+
+  @property
   def kernel(self) -> tuple[int, int]:
     """(height, width) of the patch embedding's kernel."""
     return (self.patch_size,) * 2 if isinstance(self.patch_size, int) else tuple(self.patch_size)
@@ -340,8 +345,9 @@ class ViT(nn.Module):
       grid_size(image.shape[1:3], self.patch)  # what a hybrid drops here, another canvas would hold
     x = padding.clear(image.astype(self.dtype), valid)
     if self.stem_depths is not None:
-      x = resnet.trunk(x, self.stem_depths, self.stem_width, train, valid=valid, norm='group',
-                       dtype=self.dtype)[-1]
+      trunk = resnet.Trunk(self.stem_depths, self.stem_width, norm='group', dtype=self.dtype)
+      nn.share_scope(self, trunk)  # published files have its parameters beside those of the ViT
+      x = trunk.maps(x, train, valid)[-1]
     x = nn.Conv(self.width, self.kernel, strides=self.kernel, padding='VALID', dtype=self.dtype,
                 name='embedding')(x)
     x = self._encode(x, train, padding.strided(valid, self.patch))
@@ -353,7 +359,7 @@ class ViT(nn.Module):
       return self._two_heads(x, train)
     x = self._pool(x)
     if self.norm_pooled:
-      x = nn.LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype, name='fc_norm')(x)
+      x = self.options.norm('fc_norm')(x)
     if self.representation_size:
       x = jnp.tanh(nn.Dense(self.representation_size, dtype=self.dtype, name='pre_logits')(x))
     self.sow('intermediates', 'representation', x)
@@ -378,10 +384,9 @@ class ViT(nn.Module):
       token = jnp.concatenate(tokens, axis=1).astype(patches.dtype)
       token = jnp.tile(token, (patches.shape[0], 1, 1))
     encoder = Encoder(
-        self.depth, self.num_heads, self.mlp_dim, self.position, self.class_position,
-        self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate, self.layer_norm_eps,
-        self.gelu, self.qk_norm, self.layer_scale, self.init_form, not self.norm_pooled, self.scan,
-        self.remat, self.dtype, name='Transformer')
+        depth=self.depth, options=self.options, position=self.position,
+        class_position=self.class_position, drop_path_rate=self.drop_path_rate,
+        last_norm=not self.norm_pooled, scan=self.scan, remat=self.remat, name='Transformer')
     return encoder(patches, token, train, valid)
 
   def _pool(self, x):
@@ -391,8 +396,7 @@ class ViT(nn.Module):
     if self.pool == 'mean':
       return x[:, self.num_prefix:].mean(axis=1)
     if self.pool == 'attention':
-      return AttentionPool(self.num_heads, self.mlp_dim, self.layer_norm_eps, self.gelu,
-                           self.dtype, name='MAPHead_0')(x)
+      return AttentionPool(self.options, name='MAPHead_0')(x)
     return x
 
 
