@@ -10,7 +10,7 @@ The names are imported when they are used, so that `import detr_jax` costs nothi
 import importlib
 
 _HOME = dict(list_models='detr_jax.models', create_model='detr_jax.models',
-             load='detr_jax.weights.loading', UserError='vit_jax.errors')
+             load='vit_jax.faces', UserError='vit_jax.errors')
 
 __all__ = sorted(_HOME)
 

@@ -1,7 +1,7 @@
 """Published detectors by name: what is known of each, and the file in the cache.
 
-    python -m detr_jax.pretrained
-    python -m detr_jax.pretrained detr_r50.coco --fetch
+    python -m vit_jax.pretrained 'detr*'
+    python -m vit_jax.pretrained detr_r50.coco --fetch
 
 Addresses, checksums (the first eight digits of a file's SHA-256), box AP and PQ are those of the
 README and hubconf.py of facebookresearch/detr. No figure was measured with this code.
@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from detr_jax import models
-from vit_jax import errors, pretrained
+from vit_jax import pretrained
 from vit_jax.pretrained import Pretrained
 
 FACEBOOK = 'https://dl.fbaipublicfiles.com/detr/'
@@ -97,9 +97,3 @@ DETECTORS: Mapping[str, PretrainedDetector] = _published()
 def list_pretrained(pattern: str = '*') -> dict[str, Pretrained]:
   """Returns {name: what is known of it} of the published detectors that fit a shell pattern."""
   return pretrained.list_pretrained(pattern, DETECTORS)
-
-
-if __name__ == '__main__':
-  from vit_jax.pretrained.__main__ import main
-  errors.exit_cleanly('detr_jax.pretrained', lambda: main(
-      DETECTORS, program='detr_jax.pretrained', description=__doc__))

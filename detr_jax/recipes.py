@@ -20,10 +20,8 @@ def smoke(config: ConfigDict) -> None:
   `init_from` keeps the model, which must fit its weights.
   """
   if not config.init_from:
-    config.model.update(width=32, num_heads=4, mlp_dim=64, backbone='resnet18', num_queries=10)
-    config.model.encoder_layers = min(config.model.encoder_layers, 1)
-    config.model.decoder_layers = min(config.model.decoder_layers, 2)
-    config.model.backbone_fields.update(norm='group', width=32, depths=(1, 1, 1, 1))
+    fields = {**models.variant(config.model.name).arguments, **config.model}
+    config.model.update(models.family(config.model.name).tiny(fields))
     if 'freeze' in config.optimizer:
       del config.optimizer['freeze']
   if config.data.source == 'digit_scenes':

@@ -45,13 +45,14 @@ import jax
 import numpy as np
 
 import detr_jax
-from detr_jax import explore, pretrained
+from detr_jax import pretrained
 from detr_jax.data.sources.digit_scenes import DigitScenes
-from detr_jax.inference import Detector
+from detr_jax.faces import page
 from detr_jax.ops import boxes as box_ops
 from detr_jax.ops import matching
 from detr_jax.visual import boxes, queries
 from detr_jax.visual.matching import draw_costs
+import vit_jax
 from vit_jax import main
 
 here = pathlib.Path.cwd()
@@ -62,7 +63,7 @@ root = next(folder for folder in (here, *here.parents) if (folder / 'configs').i
 #
 # `published` may be a name from the list at the end, such as `'detr_r50.coco'`: its file is downloaded
 # once, 167 MB, and checked. For a file of your own, give its model's name too:
-# `Detector.load('detr-r50-e632da11.pth', 'detr_r50')`. Both then look at two photographs; as nobody has
+# `vit_jax.load('detr_r50', 'detr-r50-e632da11.pth')`. Both then look at two photographs; as nobody has
 # drawn boxes on them, the surest detections stand for the truth.
 #
 # Else the run of `make quickstart-detr` is taken where there is one, and if not, its config
@@ -74,8 +75,8 @@ run = root / 'runs' / 'quickstart-detr'
 
 if published:
   from sklearn.datasets import load_sample_images
-  detector = Detector.load(published)
-  examples = [detector.read(path) for path in load_sample_images().filenames]
+  detector = vit_jax.load(published, verbose=False)
+  examples = [detector.prepare(path) for path in load_sample_images().filenames]
   found = [detector.detect(example, detector.threshold) for example in examples]
   examples = [dataclasses.replace(example, boxes=one.boxes, labels=one.labels)
               for example, one in zip(examples, found)]
@@ -84,7 +85,7 @@ else:
     run = tempfile.mkdtemp() + '/digits'
     main.main([f'--config={root}/configs/quickstart_detr.py:steps=700', f'--workdir={run}',
                '--config.explore=0', '--config.log.every=100'])
-  detector = Detector.load(str(run))
+  detector = vit_jax.load(str(run))
   scenes = DigitScenes().split('test')
   examples = [scenes.read(i) for i in range(200)]
 
@@ -166,7 +167,7 @@ boxes.sheet([boxes.draw_boxes(image, corners, example.labels, info.classes),
 # %%
 looks = [detector.look(example) for example in examples[:2]]
 print('tokens:', looks[0].grid)
-boxes.sheet([picture for look in looks for picture in explore.encoder_row(look)], 1 + explore.OBJECTS)
+boxes.sheet([picture for look in looks for picture in page.encoder_row(look)], 1 + page.OBJECTS)
 
 # %% [markdown]
 # ## Where queries look
@@ -176,8 +177,8 @@ boxes.sheet([picture for look in looks for picture in explore.encoder_row(look)]
 # where its object ends.
 
 # %%
-boxes.sheet([picture for look in looks for picture in explore.decoder_row(look, info.classes)],
-            1 + explore.OBJECTS)
+boxes.sheet([picture for look in looks for picture in page.decoder_row(look, info.classes)],
+            1 + page.OBJECTS)
 
 # %% [markdown]
 # ## What queries specialise in
@@ -214,9 +215,9 @@ for kept in (False, True):
 # %% [markdown]
 # ## The list of published detectors
 #
-# `detr_jax.load(NAME)` downloads the file into a cache, checks it, and gives model, parameters and
-# facts. `python -m detr_jax.predict NAME photo.jpg --out=boxes.png` draws what it finds, and
-# `python -m detr_jax.explore` makes a page of the pictures above for a run of your own.
+# `vit_jax.load(NAME)` downloads the file into a cache, checks it, and gives model, parameters and
+# facts. `python -m vit_jax.predict NAME photo.jpg --out=boxes.png` draws what it finds, and
+# `python -m vit_jax.explore` makes a page of the pictures above for a run of your own.
 
 # %%
 for name, known in pretrained.list_pretrained().items():

@@ -43,9 +43,10 @@ import tempfile
 
 from IPython.display import Image
 
-from vit_jax import explore, main, weights
+import vit_jax
+from vit_jax import main, weights
 from vit_jax.data.__main__ import main as show_data
-from vit_jax.inference import Classifier
+from vit_jax.data.sources import open_source
 from vit_jax.visual import charts, confusion, galleries
 from vit_jax.visual.curves import read_metrics
 
@@ -130,8 +131,9 @@ charts.draw_curves(read_metrics(f'{run}/metrics.jsonl'))
 # Rows are the truth, columns the prediction.
 
 # %%
-classifier = Classifier.load(run)
-test = explore.test_split(weights.run_config(run), classifier.info)
+classifier = vit_jax.load(run)
+data = {**weights.run_config(run)['data'], 'channels': classifier.info.channels}
+test = open_source(data).split(data['test'])
 read = lambda i: classifier.cut(test.read(int(i)))
 probabilities = classifier.probabilities(read, len(test))
 matrix = confusion.confusion_matrix(test.labels(), probabilities.argmax(axis=1),

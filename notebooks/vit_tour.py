@@ -44,7 +44,6 @@ import numpy as np
 import vit_jax
 from vit_jax import main, trees, weights
 from vit_jax.data.sources.memory import digits
-from vit_jax.inference import Classifier
 from vit_jax.visual import attention, drawing, filters, galleries, positions
 
 here = pathlib.Path.cwd()
@@ -55,7 +54,7 @@ root = next(folder for folder in (here, *here.parents) if (folder / 'configs').i
 #
 # `published` may be a name from the list at the end, such as
 # `'vit_b16.augreg_imagenet21k_imagenet1k_384'`: its file is downloaded once, 330 MB, and checked. For a
-# file of your own, load it with its model's name: `Classifier.load('my_file.npz', 'vit_b16')`.
+# file of your own, load it with its model's name: `vit_jax.load('vit_b16', 'my_file.npz')`.
 #
 # Else `configs/quickstart.py` runs, shortened: 16x16 pixels first, then 24x24, where the position
 # embeddings of the 4x4 grid of patches are interpolated to 6x6.
@@ -65,7 +64,7 @@ published = ''
 
 if published:
   from sklearn.datasets import load_sample_images
-  classifier = Classifier.load(published)
+  classifier = vit_jax.load(published, verbose=False)
   images = [classifier.prepare(path) for path in load_sample_images().filenames]
   labels = None
 else:
@@ -73,7 +72,7 @@ else:
   main.main([f'--config={root}/configs/quickstart.py', f'--workdir={run}', '--config.explore=0',
              '--config.stages[0].total_epochs=20', '--config.stages[1].total_epochs=10',
              '--config.stages[0].log.every=150', '--config.stages[1].log.every=150'])
-  classifier = Classifier.load(run)
+  classifier = vit_jax.load(run)
   test = digits().split('test')
   one_of_each = np.unique(test.labels(), return_index=True)[1]
   examples = [test.read(int(i)) for i in one_of_each]

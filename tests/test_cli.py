@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vit_jax import errors, explore, inference, main, predict
+from vit_jax import errors, explore, main, predict
 from vit_jax.data import __main__ as data_command
+from vit_jax.faces import classification
 
 from tests.conftest import ROOT
 
@@ -235,14 +236,14 @@ def test_predict_does_all_that_can_be_read_and_names_the_rest(trained, photos, t
 
 def test_predictions_come_batch_by_batch(trained, photos, capsys, monkeypatch):
   """What was read is printed before the next batch is."""
-  monkeypatch.setattr(inference, 'BATCH', 2)
-  prepare, printed = inference.Classifier.prepare, []
+  monkeypatch.setattr(classification, 'BATCH', 2)
+  prepare, printed = classification.Classifier.prepare, []
 
   def watched(self, path):
     printed.append(capsys.readouterr().out.count('%'))
     return prepare(self, path)
 
-  monkeypatch.setattr(inference.Classifier, 'prepare', watched)
+  monkeypatch.setattr(classification.Classifier, 'prepare', watched)
   run_predict(monkeypatch, trained, f'{photos}/test/apple', '--top=1')
   assert max(printed[2:4]) == 2
 
@@ -258,7 +259,8 @@ def test_the_picture_page_is_one_file_with_every_picture(trained, photos, tmp_pa
   assert 'src="http' not in page and page.count('data:image/') >= 7
 
 
-@pytest.mark.parametrize('module', ['main', 'predict', 'explore', 'data', 'data.convert', 'fewshot'])
+@pytest.mark.parametrize('module', ['main', 'predict', 'explore', 'data', 'data.convert', 'fewshot',
+                                    'convert', 'pretrained', 'tables'])
 def test_help_and_unknown_checkpoints_in_a_fresh_process(module):
   helped = subprocess.run([sys.executable, '-m', f'vit_jax.{module}', '--help'], cwd=ROOT,
                           capture_output=True, text=True)

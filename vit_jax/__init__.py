@@ -1,9 +1,10 @@
 """Image-recognition transformers in JAX: train, evaluate, explore.
 
     model = vit_jax.create_model('vit_b16', num_classes=10)
-    loaded = vit_jax.load('runs/quickstart')
-    logits = loaded.model.apply(loaded.variables, loaded.normalize(images))
-    model, params, info = loaded
+    predictor = vit_jax.load('runs/quickstart')
+    predictor.predict(['photo.jpg'])
+    logits = predictor.model.apply(predictor.variables, predictor.normalize(images))
+    model, params, info = predictor
     vit_jax.list_models('vit_*')
     vit_jax.list_pretrained('*b16*')
 
@@ -14,7 +15,7 @@ import importlib
 
 __version__ = '0.1.0'
 
-_HOME = dict(list_models='vit_jax.models', create_model='vit_jax.models', load='vit_jax.weights.loading',
+_HOME = dict(list_models='vit_jax.models', create_model='vit_jax.models', load='vit_jax.faces',
              list_pretrained='vit_jax.pretrained', UserError='vit_jax.errors')
 
 __all__ = sorted(_HOME)

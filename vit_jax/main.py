@@ -9,7 +9,6 @@ The same command again resumes. This module is the only place for flags, jax.con
 several processes.
 """
 
-import importlib
 import os
 import sys
 import time
@@ -81,7 +80,7 @@ def _stages(config, workdir: str) -> dict:
 def conclude(config, workdir: str, results: dict) -> None:
   """Says what was reached, where everything lies, and what to try next; the first process does."""
   import jax
-  from vit_jax import config as config_lib, files
+  from vit_jax import files
   if jax.process_index():
     return
   if config.get('stages'):
@@ -93,13 +92,11 @@ def conclude(config, workdir: str, results: dict) -> None:
     print(f'{key:32} {value}')
   print(f'\nEverything lies in {workdir}: results.json, metrics.jsonl, parameters.txt, '
         'info.json, checkpoints and TensorBoard events')
-  task = config_lib.stages(config)[-1].task.name
-  package = task.partition('.')[0]  # the pictures and predictions of a task lie beside it
   if config.explore:
-    explore = importlib.import_module(f'{package}.explore')
+    from vit_jax import explore
     print(f'The picture page is {explore.explore(workdir, count=config.explore)}')
   best = '@best' if results.get('best_step', results['steps']) != results['steps'] else ''
-  print(f'Next: python -m {package}.predict {workdir}{best} IMAGE_OR_FOLDER... --out=predictions.png')
+  print(f'Next: python -m vit_jax.predict {workdir}{best} IMAGE_OR_FOLDER... --out=predictions.png')
 
 
 def run_config(spec: str | None, overrides: dict[str, str], workdir: str, evaluate: bool):

@@ -52,6 +52,7 @@ class Task(Protocol):
   """What differs between systems. It owns no optimizer, no mesh and no file."""
 
   weights: ModuleType  # reads and writes weights of its models, as `vit_jax.weights` does
+  face: str  # dotted path of the module that shows its answers, see `vit_jax.faces`
   best: str  # name of the measure of a split by which checkpoints are compared, such as 'accuracy'
   family: Family  # of the model: where its parameters lie, its depth groups, ...
 

@@ -1,7 +1,7 @@
 """Checks detection data and lists all its problems at once.
 
-    python -m detr_jax.data.check FOLDER
-    python -m detr_jax.data.check FOLDER/annotations/instances_train.json:FOLDER/train
+    python -m vit_jax.data --check FOLDER
+    python -m vit_jax.data --check FOLDER/annotations/instances_train.json:FOLDER/train
 
 Reads every annotation, and every image unless --fast. A folder is searched for COCO's JSON, detection
 and panoptic, by its usual names. Errors would stop a training run, notes are for your information.
@@ -11,32 +11,18 @@ Exit code 2 if there is an error.
 import concurrent.futures
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from detr_jax.data.sources import CHOICES, annotations, coco, segmentation
+from detr_jax.data.sources import annotations, coco, segmentation
 from detr_jax.data.sources import exif as turns
 from detr_jax.data.sources.annotations import File, Problem
 from detr_jax.data.sources.base import DetectionExample
-from vit_jax import errors
 from vit_jax.data import images
 from vit_jax.errors import UserError
-from vit_jax.flags import Parser
 
 SMALL, MEDIUM = 32 ** 2, 96 ** 2  # areas that divide COCO's small, medium and large objects
-
-
-def parser() -> Parser:
-  """Returns the flags of this command line."""
-  flags = Parser(prog='python -m detr_jax.data.check', description=__doc__)
-  flags.add_argument('data', nargs='+', help='a folder, FILE.json, FILE.json:IMAGES or '
-                     'FILE.json:IMAGES:PNGS[:INSTANCES.json]')
-  flags.add_argument('--fast', action='store_true', help='open no image')
-  for key in ('outside', 'exif'):
-    flags.add_argument(f'--{key}', choices=CHOICES[key], default=CHOICES[key][0],
-                       help=f'as data.{key} of the config')
-  return flags
 
 
 def places(name: str) -> list[coco.Place]:
@@ -120,13 +106,30 @@ def summary(file: File) -> list[str]:
           f'{sizes[2]:,} large', f'{len(counts)} classes: {classes}']
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Runs the command line."""
-  flags = parser().parse_args(argv)
+def holds(path: str) -> bool:
+  """Tells whether a path names annotations, or a folder with COCO's JSON."""
+  try:
+    return bool(places(path))
+  except UserError:
+    return False
+
+
+def check(paths: Sequence[str], fast: bool = False, outside: str = 'error', exif: str = 'upright'
+          ) -> int:
+  """Prints the problems and the facts of annotations, and returns the number of errors.
+
+  Args:
+    paths: folders, FILE.json, FILE.json:IMAGES or FILE.json:IMAGES:PNGS[:INSTANCES.json].
+    fast: open no image.
+    outside, exif: as in `config.data`.
+
+  Raises:
+    UserError: for a folder without annotations.
+  """
   count, firsts = 0, {}  # of each kind: instance files lack the stuff
-  for place in (place for name in flags.data for place in places(name)):
+  for place in (place for name in paths for place in places(name)):
     try:
-      opened, problems = examine(place, flags.fast, flags.outside, flags.exif)
+      opened, problems = examine(place, fast, outside, exif)
       file = opened.file
       print(f'{place.json} with the images of {opened.folder}')
       lines = summary(file)
@@ -140,9 +143,4 @@ def main(argv: list[str] | None = None) -> None:
       print(f'  {"error" if problem.error else "note"}: {problem.text}')
     print(''.join(f'  {line}\n' for line in lines), end='')
     count += sum(problem.error for problem in problems)
-  if count:
-    raise UserError(f'{count} error(s) in {", ".join(flags.data)}')
-
-
-if __name__ == '__main__':
-  errors.exit_cleanly('detr_jax.data.check', main)
+  return count

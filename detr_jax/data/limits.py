@@ -18,11 +18,12 @@ def tell(info: DetectionInfo, num_queries: int, denoising: int, max_detections: 
 
   Args:
     info: facts of the data.
-    num_queries: of the model.
+    num_queries: of the model; 0: it has no limit.
     denoising: groups of denoising queries.
     max_detections: per image that are evaluated.
   """
-  for kind, counts in (('training', info.box_counts), ('test', info.test_box_counts)):
+  kinds = (('training', info.box_counts), ('test', info.test_box_counts)) if num_queries else ()
+  for kind, counts in kinds:
     _tell_more(kind, counts, num_queries, f'the model has queries ({num_queries})', 'model.num_queries')
   _tell_more('test', info.test_box_counts, max_detections, f'detections are counted ({max_detections})',
              'task.max_detections')

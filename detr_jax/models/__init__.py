@@ -3,10 +3,11 @@
 import flax.linen as nn
 
 from detr_jax.models import detr
-from vit_jax.models.family import Family, family_of, variants_of
+from detr_jax.models.family import Head
+from vit_jax.models.family import family_of, variants_of
 from vit_jax.models.variant import Variant, create, find, names
 
-FAMILIES: tuple[Family, ...] = (detr.FAMILY,)
+FAMILIES: tuple[Head, ...] = (detr.FAMILY,)
 
 
 def variants() -> dict[str, Variant]:
@@ -14,7 +15,7 @@ def variants() -> dict[str, Variant]:
   return variants_of(FAMILIES)
 
 
-def family(of: str | nn.Module) -> Family:
+def family(of: str | nn.Module) -> Head:
   """Returns the family of a model, or of a model's name; UserError where it has none."""
   return family_of(FAMILIES, of)
 

@@ -28,19 +28,22 @@ from jax.sharding import PartitionSpec as P
 
 from detr_jax.models import denoising, positions
 from detr_jax.models.anchors import AnchorDecoder, initial_anchors
-from detr_jax.ops.outputs import Outputs
+from detr_jax.models.family import Head
 from detr_jax.models.panoptic import FPN_LEVELS, BoxAttention, MaskHead
 from detr_jax.models.transformer import (TORCH, Decoder, Encoder, Mlp, Options, Pointwise, plus,
                                          torch_bias)
+from detr_jax.ops import postprocess
+from detr_jax.ops.losses import SetCriterion
+from detr_jax.ops.outputs import Outputs
 from vit_jax import models, sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.layers import padding
 from vit_jax.models import vit
-from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 CLASSIFIERS = ('softmax', 'sigmoid')
+LOSSES = dict(softmax='softmax', sigmoid='focal')  # of the classes
 POSITIONS = ('sine_attn', 'learned_attn', 'sine_input', 'none')
 QUERY_POSITIONS = ('attn', 'input')
 QUERIES = ('learned', 'anchors')
@@ -222,7 +225,7 @@ class DETR(nn.Module):
     """
     canvas = image.shape[1:3]
     pixels = None if size is None else positions.valid(size, canvas, canvas)
-    features = self._features(image, pixels if self.mask_padding else None, train)
+    features = self.encode(image, size, train)
     # Which entries of a map of some (height, width) belong to the image, and who needs to know.
     inside = None if size is None else functools.partial(positions.valid, size, canvas=canvas)
     if inside and self.mask_padding:
@@ -249,8 +252,11 @@ class DETR(nn.Module):
     fields = {'dtype': self.dtype, **self.backbone_fields}
     return models.create_model(self.backbone, **fields, num_classes=None)
 
-  def _features(self, image, valid, train) -> Features:
-    """Returns the backbone's features; with `valid`, nothing outside the images has changed them."""
+  def encode(self, image: jax.Array, size: jax.Array | None = None, train: bool = False) -> Features:
+    """Returns the backbone's features, arguments as of `__call__`; with `mask_padding`, nothing outside
+    the images has changed them."""
+    canvas = image.shape[1:3]
+    valid = None if size is None or not self.mask_padding else positions.valid(size, canvas, canvas)
     if valid is None:
       return self.features(image, train)
     self._check_backbone(self.features)
@@ -347,4 +353,35 @@ def facts(model: DETR) -> dict[str, str]:
           'decoder output': PLACES[model.query_positions]}
 
 
-FAMILY = Family(DETR, VARIANTS, RULES, facts=facts)
+def tiny(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of a small DETR. Without weights a frozen norm is of no use."""
+  backbone = {**fields['backbone_fields'], 'norm': 'group', 'width': 32, 'depths': (1, 1, 1, 1)}
+  return dict(width=32, num_heads=4, mlp_dim=64, backbone='resnet18', num_queries=10,
+              encoder_layers=min(fields.get('encoder_layers', 1), 1),
+              decoder_layers=min(fields.get('decoder_layers', 2), 2), backbone_fields=backbone)
+
+
+def decode(model: DETR, outputs: Outputs, original_size: jax.Array, count: int) -> dict[str, jax.Array]:
+  """Returns the detections of the last layer, see `ops.postprocess.detections`."""
+  return postprocess.detections(*outputs.last(), original_size, model.classifier, count)
+
+
+def look(model: DETR, outputs: Outputs, seen: Mapping[str, jax.Array]) -> dict[str, Any]:
+  """Returns the answers of the last layer and its attention; that of other layers is large, and is not
+  kept."""
+  last = lambda name, layers: seen[name.format(layers - 1)].mean(axis=1) if layers else None
+  logits, boxes = outputs.last()
+  labels, scores = postprocess.best_class(logits, model.classifier)
+  return dict(logits=logits, labels=labels, scores=scores, boxes=boxes, masks=outputs.masks,
+              tokens=seen['input_proj/__call__'],
+              encoder=last('encoder/layer_{}/self_attn/attention', model.encoder_layers),
+              decoder=last('decoder/layer_{}/cross_attn/attention', model.decoder_layers))
+
+
+FAMILY = Head(
+    DETR, VARIANTS, RULES, tiny=tiny, facts=facts, losses=SetCriterion,
+    decided=lambda model: dict(classification=LOSSES[model.classifier]),
+    slots=lambda model: model.num_queries, decode=decode,
+    # The focal loss, which comes with sigmoids, holds scores back.
+    threshold=lambda model: dict(softmax=.5, sigmoid=.3)[model.classifier],
+    capture=lambda module, method: module.name == 'input_proj', look=look)

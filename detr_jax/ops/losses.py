@@ -6,7 +6,7 @@ denoising queries, whose targets are known, of DN-DETR, arXiv:2203.01305.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +106,8 @@ class SetCriterion:
     eos_coef: weight of "no object" in the softmax's cross-entropy.
     aux_loss: whether every layer is trained, or the last one only.
   """
+  SHARES: ClassVar[tuple[str, ...]] = ('box_share', 'class_share')
+
   classification: str = 'softmax'
   class_coef: float = 1.
   bbox_coef: float = 5.

@@ -16,35 +16,33 @@ from detr_jax.data import limits, pipeline, sources, transforms
 from detr_jax.data.info import DetectionInfo
 from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
+from detr_jax.models.family import Head
 from detr_jax.ops import masks, postprocess
-from detr_jax.ops.losses import SetCriterion
 from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
-from vit_jax.models.family import Family
 from vit_jax.task import Aux, model_fields
-
-CLASSIFICATION = dict(softmax='softmax', sigmoid='focal')  # the loss of each classifier
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-  """A set predictor, trained by matching its queries to the targets.
+  """A detector of any family, see `detr_jax.models.family.Head`.
 
   Attributes:
-    model: gives `Outputs`.
+    model: of the family.
     info: facts of the data.
-    criterion: matches, and weighs the terms of the loss.
+    criterion: the family's losses.
     ground_truth: (name of a split in `config.data`) -> what it is measured against, see
       `sources.ground_truth`.
     max_detections: detections per image that are evaluated.
   """
   model: nn.Module
   info: DetectionInfo
-  criterion: SetCriterion
-  ground_truth: Any
+  criterion: Any
+  ground_truth: Any = None
   max_detections: int = 100
 
   best = 'ap'
+  face = 'detr_jax.faces.detection'
   weights = weights_lib
 
   @classmethod
@@ -58,16 +56,29 @@ class Detection:
     model = models.create_model(**model_fields(config, info))
     model.check_canvases(dict.fromkeys((*info.canvases, *info.test_canvases)))
     options = {k: v for k, v in config.task.items() if k != 'name'}
-    known = {**ranges.annotations(SetCriterion), 'max_detections': int}
-    del known['classification']
+    decided, losses = cls.losses(model)
+    known = {k: v for k, v in ranges.annotations(losses).items() if k not in decided}
+    known['max_detections'] = int
     for option in options:
       if option not in known:
         raise unknown('option of the task:', option, known)
     ranges.check('task.', options, known, dict(max_detections='[1, inf)'))
     detections = options.pop('max_detections', 100)
-    criterion = SetCriterion(CLASSIFICATION[model.classifier], **options)
+    criterion = losses(**decided, **options)
     truth = functools.cache(functools.partial(sources.ground_truth, config.data))
     return cls(model, info, criterion, truth, detections)
+
+  @staticmethod
+  def losses(model: nn.Module) -> tuple[dict[str, Any], type]:
+    """Returns (the fields that the model decides, the class) of its family's losses."""
+    family = models.family(model)
+    return family.decided(model), family.losses
+
+  @classmethod
+  def untrained(cls, model: nn.Module, info: DetectionInfo) -> 'Detection':
+    """Returns the task of a model that is not trained here, such as a published one."""
+    decided, losses = cls.losses(model)
+    return cls(model, info, losses(**decided))
 
   @classmethod
   def planned_info(cls, data, size, num_train: int) -> DetectionInfo:
@@ -79,7 +90,7 @@ class Detection:
         tuple(data.mean), tuple(data.std), canvases=canvases, masks=data.masks, panoptic=data.panoptic)
 
   @property
-  def family(self) -> Family:
+  def family(self) -> Head:
     """The family of the model."""
     return models.family(self.model)
 
@@ -97,7 +108,7 @@ class Detection:
     Without loaded statistics it is the identity, and the features of a deep network are not of any
     scale that a transformer could use.
     """
-    if self.model.norm == 'frozen':
+    if getattr(self.model, 'norm', '') == 'frozen':
       raise UserError(
           f'the batch norm of the backbone {self.model.backbone!r} is frozen, and would stay as it is '
           'made: start from weights (config.init_from=a detector or an ImageNet ResNet), or let it '
@@ -114,7 +125,7 @@ class Detection:
 
   def augment(self, batch, rng):
     """Returns the batch with what every row counts for in all of it."""
-    return {**batch, **self.criterion.shares(batch, self.model.num_queries)}
+    return {**batch, **self.criterion.shares(batch, self.family.slots(self.model))}
 
   def _images(self, batch) -> jax.Array:
     """Returns normalised images; what lies outside them is 0, as if it had been padded afterwards."""
@@ -136,10 +147,10 @@ class Detection:
     outputs, changed = self.model.apply(
         {'params': params, **model_state}, self._images(batch), batch['size'], train=True,
         targets=targets, rngs=dict(dropout=dropout, denoising=denoising), mutable=list(model_state))
-    if outputs.masks is not None and 'masks' not in targets:
+    if getattr(outputs, 'masks', None) is not None and 'masks' not in targets:
       raise UserError('the model predicts masks, and the batches hold none to learn from; set '
                       'data.masks=true, or model.masks=false')
-    share = {key: batch[key] for key in ('box_share', 'class_share')}
+    share = {key: batch[key] for key in self.criterion.SHARES}
     total, sums = self.criterion(outputs, targets, share)
     images = batch['mask'].sum()
     logged = {name: pair for name, pair in sums.items() if not name[-1].isdigit()}  # of the last layer
@@ -150,9 +161,13 @@ class Detection:
     return self.model.apply({'params': params, **model_state}, self._images(batch), batch['size'],
                             **options)
 
+  def features(self, params, model_state, batch):
+    """Returns the `Features` of the backbone, of uint8 images."""
+    return self.model.apply({'params': params, **model_state}, self._images(batch), batch['size'],
+                            method='encode')
+
   def _detections(self, outputs, batch) -> dict[str, jax.Array]:
-    return postprocess.detections(*outputs.last(), batch['original_size'], self.model.classifier,
-                                  self.max_detections)
+    return self.family.decode(self.model, outputs, batch['original_size'], self.max_detections)
 
   def detect(self, params, model_state, batch) -> dict[str, jax.Array]:
     """Returns scores, labels and boxes in pixels of the files, see `ops.postprocess.detections`."""
@@ -183,9 +198,10 @@ class Detection:
       UserError: for a truth that cannot be used, see `sources.ground_truth`.
     """
     if split == 'test':  # once, of all splits
-      limits.tell(self.info, self.model.num_queries, self.model.denoising, self.max_detections)
+      limits.tell(self.info, self.family.slots(self.model), getattr(self.model, 'denoising', 0),
+                  self.max_detections)
     truth = functools.partial(self.ground_truth, split)
-    masks = self.model.masks and has_masks(truth())
+    masks = getattr(self.model, 'masks', False) and has_masks(truth())
     return [AveragePrecision(self.detect_masks if masks else self.detect, truth,
                              self.info.category_ids, self.max_detections,
                              self.instance_masks if masks else None)]

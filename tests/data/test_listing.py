@@ -11,7 +11,7 @@ from vit_jax.data import listing, sources
 from vit_jax.data.convert import convert
 from vit_jax.data.sources.base import parse_split
 from vit_jax.errors import UserError
-from vit_jax.inference import image_paths
+from vit_jax.faces.inputs import image_paths
 
 
 def fill(root, *names) -> str:

@@ -131,8 +131,8 @@ def test_names_beside_a_prefix_are_told_and_not_dropped(beside, tmp_path):
     {'transformer.decoder.layers.0.multihead_attn.in_proj_weight', 'class_embed.weight'},
     {'module.query_embed.weight', 'module.bbox_embed.layers.0.weight'},
     {'model.query_position_embeddings.weight', 'class_labels_classifier.weight'}])
-def test_a_detector_s_names_point_at_the_other_package(names):
-  with pytest.raises(UserError, match='of a detector, and not of a classifier; use detr_jax in place'):
+def test_a_detector_s_names_are_told(names):
+  with pytest.raises(UserError, match='of a detector, and not of a classifier; give them to a detector'):
     formats.guess(formats.parameters(dict.fromkeys(names, 0)))
 
 

@@ -10,7 +10,7 @@ import pytest
 import vit_jax
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, explore, inference, models, trees, weights
+from vit_jax import config as config_lib, models, trees, weights
 from vit_jax.training import evaluate
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
@@ -157,20 +157,13 @@ def test_a_head_that_the_config_throws_away_is_not_evaluated(save):
     evaluate.evaluate(evaluating(save('deit_ti16', 'timm'), **{'reset_head': 'true'}))
 
 
-@pytest.mark.parametrize('use', [
-    lambda run: vit_jax.load(run), lambda run: vit_jax.load('vit_b16', run),
-    lambda run: inference.Classifier.load(run), lambda run: explore.explore(run),
-    lambda run: weights.read(run)])
-def test_a_run_of_a_detector_points_at_the_other_package(use, tmp_path):
+def test_weights_of_a_detector_are_not_those_of_a_classifier(tmp_path):
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
   (tmp_path / 'config.json').write_text(json.dumps(dict(
       model=dict(name='detr_r50'), task=dict(name='detr_jax.tasks.detection.Detection'), data={})))
   Info('', ('a',), 3, (8, 8)).save(str(tmp_path))
-  with pytest.raises(UserError, match='a run of a task of detr_jax, .* use detr_jax in place of'):
-    use(str(tmp_path))
-
-
-def test_names_of_detectors_point_at_the_other_package():
-  for name in ('detr_r50', 'detr_r50.coco'):
-    with pytest.raises(UserError, match='detectors are read by detr_jax'):
-      vit_jax.load(name)
+  for use in (lambda run: weights.load('vit_b16', run), weights.load, weights.read):
+    with pytest.raises(UserError, match='is a run of a detector, and a classifier is needed'):
+      use(str(tmp_path))
+  with pytest.raises(UserError, match='is a detector without weights; give the file'):
+    vit_jax.load('detr_r50')

@@ -14,7 +14,7 @@ from PIL import Image
 import vit_jax
 from tests.conftest import ROOT
 from tests.models import tiny
-from vit_jax import config as config_lib, inference, models, weights
+from vit_jax import config as config_lib, models, weights
 from vit_jax.training import loop
 from vit_jax.errors import UserError
 from vit_jax.weights import npz
@@ -210,7 +210,7 @@ def test_a_square_number_of_patches_of_a_hybrid_is_not_taken_for_a_square(timm_f
 
 
 def test_what_was_loaded_is_shown_in_a_line(save):
-  assert repr(load(save()[0])) == 'Loaded(ViT with 4,997 parameters, images 12x12x3, 5 classes)'
+  assert repr(load(save()[0])) == 'Classifier(ViT with 4,997 parameters, images 12x12x3, 5 classes)'
 
 
 def test_images_are_normalised_as_those_of_the_training(save):
@@ -315,6 +315,5 @@ def test_a_run_keeps_its_running_statistics_and_hands_them_on(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again, first.variables)
   logits = first.model.apply(first.variables, first.normalize(np.zeros((1, 16, 16, 1), np.uint8)))
   assert logits.shape == (1, 10)
-  classifier = inference.Classifier(first)
-  probabilities = classifier.probabilities(lambda i: np.full((16, 16, 1), 9 * i, np.uint8), 3)
+  probabilities = first.probabilities(lambda i: np.full((16, 16, 1), 9 * i, np.uint8), 3)
   np.testing.assert_allclose(probabilities.sum(axis=1), 1., atol=1e-5)

@@ -1,11 +1,15 @@
-"""Shows what a config trains on, before anything is trained.
+"""Shows what a config trains on, before anything is trained; or checks the files of a data set.
 
     python -m vit_jax.data configs/quickstart.py
     python -m vit_jax.data configs/quickstart.py --show --out=sheet.png
+    python -m vit_jax.data --check my_photos
+    python -m vit_jax.data --check my_coco_folder
+    python -m vit_jax.data --check instances.json:images --fast
 
 Opens the data, prints its facts and how fast it is read. `--show` also writes a contact sheet of what
-the model really sees: training images after cropping and augmentation, with their (mixed) labels, then
-test images.
+the model really sees: training images after cropping, transforms and augmentation, with their labels or
+boxes, then test images. `--check` lists all problems of a folder of class folders, or of annotations:
+what cannot be read, is missing, or lies outside its image; the exit code is 2 where there is an error.
 """
 
 import time
@@ -17,79 +21,41 @@ from vit_jax.flags import Parser, number, split_overrides
 def parser() -> Parser:
   """Returns the flags of this command line."""
   flags = Parser(prog='python -m vit_jax.data', description=__doc__,
-                                  epilog='Any leaf of the config is a flag: --config.data.batch_size=64')
-  flags.add_argument('config', help='FILE[:arguments], or the config.json of a run')
+                 epilog='Any leaf of the config is a flag: --config.data.batch_size=64')
+  flags.add_argument('config', nargs='+', help='FILE[:arguments], or the config.json of a run; with '
+                     '--check folders, FILE.json:IMAGES or FILE.json:IMAGES:PNGS[:INSTANCES.json]')
   flags.add_argument('--show', action='store_true', help='write a contact sheet')
   flags.add_argument('--out', default='sheet.png', help='of the contact sheet (default sheet.png)')
-  flags.add_argument('--count', type=number(1), default=32, help='training images on it (default 32)')
+  flags.add_argument('--count', type=number(1), help='training images on it (default 32, of boxes 12)')
   flags.add_argument('--step', type=number(0), default=0, help='first step to look at (default 0)')
   flags.add_argument('--stage', type=number(0), default=0, help='of a config with stages (default 0)')
+  flags.add_argument('--check', action='store_true', help='list all problems of data instead')
+  flags.add_argument('--fast', action='store_true', help='with --check: open no image')
+  for key, options in (('outside', ('error', 'clip')), ('exif', ('upright', 'stored'))):
+    flags.add_argument(f'--{key}', choices=options, default=options[0],
+                       help=f'with --check: as data.{key} of the config')
   return flags
 
 
-def facts(data, config) -> list[str]:
-  """Returns lines that describe the data."""
-  info = data.info
-  names = ', '.join(info.classes[:10]) + ', ...' * (len(info.classes) > 10)
-  reader = data.train.reader
-  shards = sum(len(split.lengths) for split in reader.splits)
-  return [f'source      {info.source}',
-          f'classes     {info.num_classes}: {names}',
-          f'training    {info.num_train:,} images in {shards} shard(s) and {data.train.lanes} lane(s)',
-          f'test        {info.num_test:,} images',
-          'model sees  {}x{}x{}'.format(*info.image_size, info.channels),
-          f'batch       {config.data.batch_size}; an epoch has '
-          f'{info.num_train / config.data.batch_size:,.1f}']
+def check(flags) -> None:
+  """Lists all problems; UserError where there is an error."""
+  from vit_jax import faces
+  count = 0
+  for path in flags.config:
+    face = next((face for face in reversed(faces.faces()) if face.holds(path)), faces.faces()[-1])
+    count += face.check([path], fast=flags.fast, outside=flags.outside, exif=flags.exif)
+  if count:
+    raise errors.UserError(f'{count} error(s) in {", ".join(flags.config)}')
 
 
-def read_batches(data, task, config, count: int, step: int):
-  """Returns augmented images `[count, h, w, c]` in [0, 1] with targets, and test images with labels."""
+def show(config, flags) -> None:
+  """Prints the facts of the data of a config, and writes the contact sheet if asked."""
   import jax
-  import numpy as np
-  from vit_jax.task import keys
-  augmented = jax.jit(lambda batch, step: task.augment(batch, keys(config.seed, step)[0]))
-  steps = -(-count // config.data.batch_size)
-  images, targets = [], []
-  for at, batch in data.train.after(step, step + steps):
-    batch = augmented(batch, at)
-    images += list(np.asarray(batch['image']))
-    targets += list(np.asarray(batch['target']))
-  test = next(iter(data.splits['test']))
-  return images[:count], targets[:count], np.asarray(test['image']), np.asarray(test['label'])
-
-
-def draw(data, read, path: str) -> None:
-  """Writes the contact sheet."""
-  import numpy as np
-  from vit_jax.visual import galleries
-  images, targets, tests, labels = read
-  names = data.info.classes
-  tests = tests[:min(8, data.info.num_test)]
-  pictures = [np.uint8(np.clip(image, 0., 1.) * 255. + .5) for image in images] + list(tests)
-  captions = []
-  for target in targets:
-    best = [i for i in np.argsort(-target)[:2] if target[i] > max(.5 * target.max(), .02)]
-    captions.append([f'{names[i]} {target[i]:.2f}' for i in best])
-  for label in labels[:len(tests)]:
-    captions.append(['test: ' + ', '.join(names[i] for i in np.ravel(label) if i >= 0)])
-  galleries.draw_batch(pictures, captions).savefig(path, dpi=120)
-
-
-def main(argv: list[str] | None = None) -> None:
-  """Runs the command line."""
-  import sys
-  from vit_jax import config as config_lib, sharding, task as task_lib
-  argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
-  flags = parser().parse_args(argv)
-  stages = config_lib.stages(config_lib.load(flags.config, overrides))
-  if flags.stage >= len(stages):
-    raise errors.UserError(f'--stage={flags.stage}: the config has {len(stages)} stage(s), from 0 on')
-  config = stages[flags.stage]
-  import jax
-  mesh = sharding.make_mesh(data=1, devices=jax.devices()[:1])
+  from vit_jax import faces, sharding, task as task_lib
+  face, mesh = faces.of_task(config), sharding.make_mesh(data=1, devices=jax.devices()[:1])
   with jax.set_mesh(mesh):
     data, task = task_lib.build(config, mesh)
-    print('\n'.join(facts(data, config)), flush=True)
+    print('\n'.join(face.facts(data, config)), flush=True)
     begin, seen = time.monotonic(), 0
     for _, batch in data.train.after(flags.step, flags.step + 8):
       seen += len(batch['mask'])
@@ -97,8 +63,25 @@ def main(argv: list[str] | None = None) -> None:
         break
     print(f'reading     {seen / (time.monotonic() - begin):,.0f} images/s on this machine')
     if flags.show:
-      draw(data, read_batches(data, task, config, flags.count, flags.step), flags.out)
+      face.sheet(data, task, config, flags.count or face.SHOWN, flags.step, flags.out)
       print(f'wrote {flags.out}')
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs the command line."""
+  import sys
+  from vit_jax import config as config_lib
+  argv, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+  flags = parser().parse_args(argv)
+  if flags.check:
+    check(flags)
+    return
+  if len(flags.config) > 1:
+    raise errors.UserError(f'{flags.config[1]!r}: one config is shown at a time')
+  stages = config_lib.stages(config_lib.load(flags.config[0], overrides))
+  if flags.stage >= len(stages):
+    raise errors.UserError(f'--stage={flags.stage}: the config has {len(stages)} stage(s), from 0 on')
+  show(stages[flags.stage], flags)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
     python -m vit_jax.pretrained
     python -m vit_jax.pretrained '*b16*'
+    python -m vit_jax.pretrained 'detr*'
     python -m vit_jax.pretrained vit_b16.augreg_imagenet21k --fetch
 """
 
@@ -12,11 +13,11 @@ from vit_jax import errors, pretrained
 from vit_jax.flags import Parser
 
 
-def parser(program: str = 'vit_jax.pretrained', description: str = __doc__) -> Parser:
+def parser() -> Parser:
   """Returns the flags of this command line."""
-  flags = Parser(prog=f'python -m {program}', description=description)
+  flags = Parser(prog='python -m vit_jax.pretrained', description=__doc__)
   flags.add_argument('pattern', nargs='?', default='*', help='a name, or a shell pattern of names')
-  flags.add_argument('--fetch', action='store_true', help='download what fits into the cache')
+  flags.add_argument('--fetch', action='store_true', help='download what matches into the cache')
   return flags
 
 
@@ -44,17 +45,21 @@ def facts(name: str, known: pretrained.Pretrained) -> str:
       'file': path + ('' if os.path.exists(path) else ' (not there yet)')}.items())
 
 
-def main(known: Mapping[str, pretrained.Pretrained] = pretrained.PRETRAINED, **texts: str) -> None:
-  """Runs the command line, for a list of published checkpoints."""
-  flags = parser(**texts).parse_args()
-  found = pretrained.list_pretrained(flags.pattern, known)
+def main() -> None:
+  """Runs the command line."""
+  from vit_jax import faces
+  flags, every = parser().parse_args(), faces.known()
+  found = pretrained.list_pretrained(flags.pattern, every)
   if not found:
-    raise errors.unknown('published checkpoint', flags.pattern, known)
+    raise errors.unknown('published checkpoint', flags.pattern, every)
   if flags.fetch:
     for name in found:
-      print(pretrained.resolve(name, known))
-  else:
-    print(facts(*next(iter(found.items()))) if len(found) == 1 else table(found))
+      print(pretrained.resolve(name, every))
+  elif len(found) == 1:
+    print(facts(*next(iter(found.items()))))
+  else:  # a table for each task, whose measures differ
+    tables = (pretrained.list_pretrained(flags.pattern, face.KNOWN) for face in faces.faces())
+    print('\n\n'.join(table(own) for own in tables if own))
 
 
 if __name__ == '__main__':

@@ -40,6 +40,7 @@ class Classification:
   target_threshold: float | None = None
 
   weights: ClassVar = weights_lib
+  face: ClassVar[str] = 'vit_jax.faces.classification'
   # {option of `config.task`: field}
   OPTIONS: ClassVar[Mapping[str, str]] = dict(
       loss='loss_name', label_smoothing='label_smoothing', target_threshold='target_threshold')

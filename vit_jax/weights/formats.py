@@ -24,6 +24,10 @@ _DETECTOR = re.compile(r'(.*\.)?(class_embed|class_labels_classifier|query_embed
                        r'query_position_embeddings|bbox_embed)\b.*')
 
 
+class UnknownFormat(UserError):
+  """Names of no format that is read: perhaps another task has it."""
+
+
 def parameters(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] | None = None
                ) -> dict[str, np.ndarray]:
   """Returns the parameters alone, layers one by one, of what an archive holds.
@@ -66,17 +70,17 @@ def guess(arrays: Mapping[str, np.ndarray], tables: Sequence[Table] | None = Non
   """Returns the one of the formats that the names show.
 
   Raises:
-    UserError: for names of no format that is read.
+    UnknownFormat: for names of no format that is read.
   """
   tables = families.tables() if tables is None else tables
   if table := _shows(arrays, tables):
     return table
   if any(map(_DETECTOR.fullmatch, arrays)):
-    raise UserError('these are the parameters of a detector, and not of a classifier; use detr_jax in '
-                    'place of vit_jax (detr_jax.load, python -m detr_jax.predict, ... .convert)')
-  raise UserError(f'these are not the parameters of a model that is read ({_some(arrays)}); '
-                  + _below(arrays, tables)
-                  + 'known formats: ' + ', '.join(table.name for table in tables))
+    raise UnknownFormat('these are the parameters of a detector, and not of a classifier; give them to '
+                        'a detector (a model of detr_jax.list_models())')
+  raise UnknownFormat(f'these are not the parameters of a model that is read ({_some(arrays)}); '
+                      + _below(arrays, tables)
+                      + 'known formats: ' + ', '.join(table.name for table in tables))
 
 
 def _some(names: Iterable[str]) -> str:

@@ -97,9 +97,8 @@ def run_model(run: Run, **overrides) -> nn.Module:
   """Returns the model of a run, with other fields where asked."""
   fields, info = dict(run.config['model']), Info.load(run.workdir)
   if run.package != 'vit_jax':
-    raise UserError(f'{run.workdir} is a run of a task of {run.package}, and not of a classifier; use '
-                    f'{run.package} in place of vit_jax ({run.package}.load, python -m '
-                    f'{run.package}.predict, ... .explore)')
+    raise UserError(f'{run.workdir} is a run of a detector, and a classifier is needed; give the '
+                    'workdir of a classifier, or its file')
   return models.create_model(fields.pop('name'),
                              **{'num_classes': info.num_classes, **fields, **overrides})
 

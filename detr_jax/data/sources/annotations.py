@@ -109,7 +109,7 @@ def load(path: str, keep_segmentations: bool = False, outside: str = 'error',
 def more(problems: Sequence[Problem]) -> str:
   """Returns how many errors there are beside the first, as the end of a sentence."""
   others = sum(p.error for p in problems) - 1
-  return f' ({others} more; python -m detr_jax.data.check lists them all)' if others else ''
+  return f' ({others} more; python -m vit_jax.data --check lists them all)' if others else ''
 
 
 def _parse(path: str, labelled: bool) -> tuple[dict, list[Problem]]:

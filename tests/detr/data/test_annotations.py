@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax.data import check, pipeline, sources
+from detr_jax.data import pipeline, sources
 from detr_jax.data.config import detection_data
 from detr_jax.evaluation import average_precision
 from tests.detr.data import coco
 from vit_jax import sharding
+from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 SIZES = {i: (20, 30) for i in (1, 2, 3)}
@@ -48,7 +49,7 @@ def checked(*argv):
   out, error = io.StringIO(), ''
   with contextlib.redirect_stdout(out):
     try:
-      check.main(list(map(str, argv)))
+      data_command.main(['--check', *map(str, argv)])
     except UserError as found:
       error = str(found)
   return out.getvalue(), error

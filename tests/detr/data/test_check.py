@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from detr_jax.data import __main__ as show, check, pipeline
+from detr_jax.data import pipeline
 from detr_jax.data.config import detection_data
 from tests.detr.data import coco
 from vit_jax import sharding
+from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 IMAGES = {1: (20, 30), 2: (20, 30), 3: (20, 30)}
@@ -35,7 +36,7 @@ def run(capsys, *argv):
   """Returns (what is printed, the error)."""
   error = ''
   try:
-    check.main(list(map(str, argv)))
+    data_command.main(['--check', *map(str, argv)])
   except UserError as found:
     error = str(found)
   return capsys.readouterr().out, error
@@ -152,8 +153,9 @@ def test_the_sheet_shows_what_the_model_sees(tmp_path, capsys):
       'from detr_jax.data.config import detection_data\nfrom vit_jax import config\n'
       'def get_config(arg):\n  c = config.base()\n'
       f'  c.data = detection_data({str(tmp_path)!r}, 2, ((20, 40),), test="train")\n'
-      '  c.task = c.model = c.optimizer = c.schedule = dict(name="")\n  return c\n')
-  show.main([str(config), '--show', f'--out={tmp_path}/sheet.png', '--count=3'])
+      '  c.task = dict(name="detr_jax.tasks.detection.Detection", bbox_coef=5.)\n'
+      '  c.model = dict(name="detr_r50")\n  c.optimizer = c.schedule = dict(name="")\n  return c\n')
+  data_command.main([str(config), '--show', f'--out={tmp_path}/sheet.png', '--count=3'])
   printed = capsys.readouterr().out
   assert '3 images with 5 boxes, 1 images without; at most 3 in one, 8 in a batch' in printed
   from PIL import Image

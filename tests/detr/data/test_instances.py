@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from detr_jax.data import check, sources
+from detr_jax.data import sources
 from detr_jax.data.config import detection_data
 from tests.detr.data import coco
+from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 
@@ -96,11 +97,11 @@ def test_what_does_not_fit_is_refused(folder, capsys, spoil, said):
   with pytest.raises(UserError, match=f'instances_val.json.*{said}'):
     sources.ground_truth(data(folder))
   with pytest.raises(UserError, match='error'):
-    check.main([str(folder)])
+    data_command.main(['--check', str(folder)])
   assert 'error: ' in capsys.readouterr().out
 
 
 def test_a_sound_folder_with_both_is_sound(folder, capsys):
-  check.main([str(folder)])
+  data_command.main(['--check', str(folder)])
   printed = capsys.readouterr().out
   assert 'error' not in printed and printed.count('2 images') == 2

@@ -12,10 +12,11 @@ import warnings
 import numpy as np
 import pytest
 
-from detr_jax.data import check, sources
+from detr_jax.data import sources
 from detr_jax.data.config import detection_data
 from detr_jax.evaluation import average_precision
 from tests.detr.data import coco
+from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 GONE = object()
@@ -87,7 +88,7 @@ def fails(root, panoptic, path, value, content, how):
     warnings.simplefilter('error', RuntimeWarning)
     try:
       if how == 2:
-        check.main([str(file)])
+        data_command.main(['--check', str(file)])
       else:
         use(root, panoptic, **(dict(on_error='skip', outside='clip') if how else {}))
     except UserError as error:

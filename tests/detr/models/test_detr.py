@@ -179,7 +179,7 @@ def gradients(model, state, mesh=None):
     return sum(jnp.square(x).mean() for x in jax.tree.leaves(out))
 
   if mesh is not None:
-    params = jax.device_put(params, sharding.shardings(params, models.RULES, mesh)[0])
+    params = jax.device_put(params, sharding.shardings(params, models.family('detr_r50').rules, mesh)[0])
     batch = jax.device_put(batch, jax.sharding.NamedSharding(mesh, sharding.BATCH))
   with jax.default_matmul_precision('highest'):
     return vit_tiny.jit(jax.value_and_grad(loss))(params, *batch)
@@ -215,7 +215,7 @@ def test_eight_devices_that_compute_layers_again_give_the_same_gradients(trained
     ('decoder/layer_0/linear2/kernel', ('model', 'fsdp')), ('class_embed/kernel', ())])
 def test_parameters_lie_where_the_rules_say(trained, path, axes):
   shape = trees.flatten(trained[1]['params'])[path].shape
-  where, undivided = sharding.spec(f'params/{path}', shape, models.RULES, sharding.make_mesh(2, 2, 2))
+  where, undivided = sharding.spec(f'params/{path}', shape, models.family('detr_r50').rules, sharding.make_mesh(2, 2, 2))
   assert tuple(where) == axes and not undivided
 
 

@@ -1,8 +1,5 @@
 """Detectors in and out: what is exported is imported bit by bit, and what does not fit is said."""
 
-import os
-import runpy
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +10,9 @@ import detr_jax
 from detr_jax import models, pretrained, weights
 from detr_jax.data.info import DetectionInfo
 from detr_jax.weights.families import detr_names as detr
-from tests.conftest import ROOT
 from tests.models import tiny
 from vit_jax import models as classifiers
-from vit_jax import sharding
+from vit_jax import convert, sharding
 from vit_jax import weights as classifier_weights
 from vit_jax.errors import UserError
 from vit_jax.weights import containers, runs, safetensors
@@ -250,7 +246,7 @@ def test_what_a_file_is_of(tmp_path):
   model = classifiers.create_model('resnet18', width=8, depths=(1, 1))
   classifier_weights.export(classifier, model, tiny.variables(model, SIZE), 'timm')
   with pytest.raises(UserError, match='weights of a classifier; .*give it as init_from'):
-    detr_jax.load(classifier)
+    weights.load(classifier)
 
 
 def test_the_command_line_converts(tmp_path, monkeypatch, capsys):
@@ -258,7 +254,7 @@ def test_the_command_line_converts(tmp_path, monkeypatch, capsys):
   path, _, variables = saved(tmp_path, backbone_fields=trunk, num_heads=8)
   target = str(tmp_path / 'out.safetensors')
   monkeypatch.setattr('sys.argv', ['convert', path, target, '--to=huggingface'])
-  runpy.run_path(os.path.join(ROOT, 'detr_jax', 'convert.py'), run_name='__main__')
+  convert.main()
   assert 'parameters to' in capsys.readouterr().out
   assert_equal(loaded(target, backbone_fields=trunk, num_heads=8).variables, variables)
 

@@ -1,19 +1,11 @@
-"""Draws what a trained detector does and where it looks, as one self-contained HTML page.
+"""The picture page of a detector.
 
-    python -m detr_jax.explore runs/quickstart-detr
-    python -m detr_jax.explore runs/blood my_photos/*.jpg --out=page.html
-
-Curves, detections beside the truth, self-attention of the encoder and attention of the decoder over
-images (as figures 3 and 6 of the DETR paper), where the boxes of each query lie (figure 7), and
-panoptic pictures of a model with masks.
+Detections beside the truth, self-attention of the encoder and attention of the decoder over images (as
+figures 3 and 6 of the DETR paper), where the boxes of each query lie (figure 7), and panoptic pictures
+of a model with masks.
 """
 
-import os
-
 import numpy as np
-
-from vit_jax import errors
-from vit_jax.flags import Parser, number
 
 LOOKED = 4  # images whose attention is drawn
 OBJECTS = 4  # detections, or points, of each
@@ -21,69 +13,30 @@ SIDE = 300  # pixels of an image on a sheet
 SURVEYED = 300  # images of the test split whose boxes are gathered
 
 
-def parser() -> Parser:
-  """Returns the flags of this command line."""
-  flags = Parser(prog='python -m detr_jax.explore', description=__doc__)
-  flags.add_argument('checkpoint', help='workdir of a run, or a checkpoint in it')
-  flags.add_argument('paths', nargs='*', metavar='IMAGE', help='image files and folders to look at; '
-                     'default: of the test split')
-  flags.add_argument('--count', type=number(1), default=12, help='images to look at (default 12)')
-  flags.add_argument('--out', metavar='FILE', help='default: explore.html in the workdir')
-  return flags
-
-
-def explore(checkpoint: str, paths=(), count: int = 12, out: str | None = None) -> str:
-  """Writes the picture page of a checkpoint and returns its path.
+def sections(detector, config: dict, names, split) -> list:
+  """Returns the sections of the page.
 
   Args:
-    checkpoint: workdir of a run, or a checkpoint in it.
-    paths: images to look at; none: the first ones of the test split.
-    count: how many of them.
-    out: path of the page; None: `explore.html` in the workdir.
-
-  Raises:
-    UserError: no checkpoint, or images that cannot be read.
+    detector: a `detr_jax.faces.detector.Detector`.
+    config: of its run.
+    names: image files to look at; an int: so many of the test split.
+    split: the test split, or None where its data is gone.
   """
-  from detr_jax import inference
-  from vit_jax import weights
-  from vit_jax.weights.runs import find
-  from vit_jax.explore import curves, page_path
-  from vit_jax.inference import image_paths
-  from vit_jax.visual import page
-  workdir, _ = find(checkpoint)
-  detector = inference.Detector.load(checkpoint)
-  config, info = weights.run_config(workdir), detector.info
-  split = test_split(config)
-  if paths:
-    examples = [detector.read(name) for name in image_paths(paths)[:count]]
+  del config
+  own = isinstance(names, int)
+  if own:
+    examples = [split.read(i) for i in range(min(names, len(split)))] if split else []
   else:
-    examples = [split.read(i) for i in range(min(count, len(split)))] if split else []
-  sections = curves(workdir)
-  if examples:
-    sections += detections(detector, examples, truth=not paths)
-    looks = [detector.look(example) for example in examples[:LOOKED]]
-    sections += attention(detector, looks)
-    if looks[0].masks is not None:
-      sections += segments(detector, looks)
-  if split:
-    sections += queries(detector, split)
-  path = out or page_path(checkpoint)
-  facts = {'model': config['model']['name'], 'data': info.source, 'classes': info.num_classes,
-           'queries': detector.task.model.num_queries, 'training images': info.num_train,
-           'test images': info.num_test}
-  page.write_page(path, f'What {os.path.basename(os.path.abspath(checkpoint))} has learnt', sections,
-                  facts)
-  return path
-
-
-def test_split(config: dict):
-  """Returns the test split of a run, or None, with a line, where its data is gone."""
-  from detr_jax.data.sources import open_source
-  try:
-    return open_source(config['data']).split(config['data']['test'])
-  except errors.UserError as error:
-    print(f'without the test split: {error}')
-    return None
+    examples = [detector.prepare(name) for name in names]
+  out = detections(detector, examples, truth=own) if examples else []
+  if detector.task.family.look is None:
+    return out
+  looks = [detector.look(example) for example in examples[:LOOKED]]
+  if looks:
+    out += attention(detector, looks)
+  if looks and looks[0].masks is not None:
+    out += segments(detector, looks)
+  return out + (queries(detector, split) if split else [])
 
 
 def detections(detector, examples, truth: bool) -> list:
@@ -179,15 +132,3 @@ def queries(detector, split) -> list:
   return [Section('What each query looks for', f'The centres of all boxes of the first queries over '
                   f'{count} test images, as shares of the image: green small, red wide, blue tall '
                   '(DETR, figure 7).', [Picture(draw_query_boxes(found), 'a square per query')])]
-
-
-def main() -> None:
-  """Runs the command line."""
-  flags = parser().parse_args()
-  from vit_jax import compilation
-  compilation.enable_cache()
-  print(explore(flags.checkpoint, flags.paths, flags.count, flags.out))
-
-
-if __name__ == '__main__':
-  errors.exit_cleanly('detr_jax.explore', main)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax import inference, predict
+import vit_jax
 from detr_jax.data.sources import segmentation
+from detr_jax.faces import segments
 from detr_jax.ops.masks import resized
-from vit_jax import errors
+from vit_jax import errors, predict
 
 
 @pytest.fixture(scope='module')
@@ -100,7 +101,7 @@ def test_segments_are_json_pictures_and_pngs(panoptic, folder, tmp_path, capsys,
 
 def test_segment_ids_of_any_size_survive_a_png(tmp_path):
   ids = np.array([[0, 1, 255], [256, 65_537, 2 ** 24 - 1]], np.int32)
-  predict.write_segments(ids, str(tmp_path / 'x.png'))
+  segments.write_segments(ids, str(tmp_path / 'x.png'))
   assert np.asarray(Image.open(tmp_path / 'x.png'))[1, 1].tolist() == [1, 0, 1]
   read = segmentation.panoptic_ids((tmp_path / 'x.png').read_bytes(), (2, 3), 'x.png')
   np.testing.assert_array_equal(read, ids)
@@ -124,8 +125,8 @@ def test_masks_of_objects_are_drawn(untrained, folder, tmp_path, capsys, monkeyp
   run(monkeypatch, untrained, f'{folder}/1.png', '--threshold=0', '--json', f'--out={tmp_path}/x.png')
   record, = json.loads(capsys.readouterr().out)
   assert 'segments' not in record
-  detector = inference.Detector.load(untrained)
-  found = detector.detect(detector.read(f'{folder}/1.png'), masks=True)
+  detector = vit_jax.load(untrained)
+  found = detector.detect(detector.prepare(f'{folder}/1.png'), masks=True)
   assert found.masks.shape == (6, 64, 64) and found.masks.dtype == bool and found.picture is None
   drawn = np.asarray(Image.open(tmp_path / 'x.png')).astype(int)
   assert drawn.shape == (480, 480, 3)

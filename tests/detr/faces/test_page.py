@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from detr_jax import explore
+from vit_jax import explore
 
 
 def titles(page):

@@ -1,30 +1,26 @@
-"""A trained detector at work: files in, boxes, segments and attention maps out."""
+"""A trained detector at work: images in, boxes, segments and attention maps out."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from detr_jax import weights
 from detr_jax.data import pipeline, transforms
 from detr_jax.data.sources import DetectionExample
 from detr_jax.ops import boxes as box_ops, postprocess
-from detr_jax.ops.losses import SetCriterion
-from detr_jax.tasks.detection import Detection
-from detr_jax.tasks.panoptic import Panoptic
-from vit_jax.weights import runs
-from vit_jax import compilation, task as task_lib, trees
-from vit_jax.data import images
-from vit_jax.weights import run_config
+from vit_jax import compilation, trees
+from vit_jax.data import images, listing
+from vit_jax.errors import UserError
+from vit_jax.faces import inputs
+from vit_jax.faces.predictor import Predictor
+from vit_jax.models.features import Features
+from vit_jax.weights import Loaded
 
 Batch = Mapping[str, np.ndarray]
-
-# Scores above which a detection is shown: the focal loss, which comes with sigmoids, holds them back.
-THRESHOLDS = dict(softmax=.5, sigmoid=.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,59 +75,91 @@ class Look:
   decoder: np.ndarray
 
 
-class Detector:
-  """A task with its variables. Images go through one at a time, made ready as for evaluation.
+class Detector(Predictor):
+  """A detector with its task. Images go through one at a time, made ready as for evaluation.
 
   Attributes:
     task: predicts and detects, see `detr_jax.tasks.detection.Detection`.
-    info: facts of its data.
     threshold: score from which a detection is worth showing.
     masks: whether the model has a mask head.
     panoptic: whether its masks make one segment of each pixel.
   """
 
-  def __init__(self, task, variables: Mapping[str, Any]):
+  def __init__(self, loaded: Loaded, task):
     """Compiles nothing yet.
 
     Args:
-      task: with its model.
-      variables: `params`, and `batch_stats` where the model has them.
+      loaded: model, parameters, facts.
+      task: with that model.
     """
-    self.task, self.info = task, task.info
-    self.threshold = THRESHOLDS[task.model.classifier]
-    self._params = jax.device_put(variables['params'])
-    self._state = jax.device_put({k: v for k, v in variables.items() if k != 'params'})
+    super().__init__(loaded)
+    self.task, self.threshold = task, task.family.threshold(task.model)
+    self._params = jax.device_put(self.params)
+    self._state = jax.device_put(dict(self.state))
     self._chain = transforms.make(self.info.test_transforms)
     self._canvases = pipeline.check_canvases(self.info.test_canvases, 'test_canvases')
-    self.masks, self.panoptic = task.model.masks, isinstance(task, Panoptic)
+    self.masks, self.panoptic = getattr(task.model, 'masks', False), hasattr(task, 'picture')
     self._detect = compilation.jit(task.detect)
     self._detect_masks = compilation.jit(task.segment if self.panoptic else task.detect_masks)
     self._look = compilation.jit(self._internals)
     self._boxes = compilation.jit(lambda *given: task.predict(*given).boxes[-1])
+    self._features = compilation.jit(task.features)
 
-  @classmethod
-  def load(cls, path: str, model: str | None = None) -> 'Detector':
-    """Loads a run, or a published file.
+  def prepare(self, image: str | np.ndarray) -> DetectionExample:
+    """Returns an image as an example; UserError for one that cannot be read.
 
     Args:
-      path: workdir of a run, a checkpoint in it, a file, or the name of a published detector.
-      model: name of the model that a file is of, where the file does not tell.
-
-    Raises:
-      UserError: as `detr_jax.weights.load`.
+      image: path of a file, or uint8 `[height, width, 3]`.
     """
-    loaded = weights.load(*filter(None, (model, path)), verbose=False)
-    if model or not runs.is_run(path):
-      task = Panoptic if loaded.info.panoptic else Detection
-      return cls(task(loaded.model, loaded.info, SetCriterion(), None), loaded.variables)
-    config = ConfigDict(run_config(runs.find(path)[0]))
-    return cls(task_lib.find(config).from_config(config, loaded.info), loaded.variables)
-
-  def read(self, path: str) -> DetectionExample:
-    """Returns an image file as an example; UserError for one that cannot be read."""
-    pixels = images.to_array(images.decode(images.read_file(path), 3, path))
+    path = os.fspath(image) if isinstance(image, str | os.PathLike) else ''
+    pixels = np.asarray(image) if not path else images.to_array(
+        images.decode(images.read_file(path), 3, path))
     nothing = np.zeros(0, np.int32)
     return DetectionExample(pixels, path, 0, 0, np.zeros((0, 4)), nothing, nothing.astype(bool))
+
+  def answers(self, images_: Sequence, threshold: float | None = None, nms: float = 1.,
+              masks: bool | None = None, **_) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields (image as given, its pixels uint8 `[height, width, 3]`, `Detections`) of each image; (image
+    as given, None, UserError) of one that cannot be read.
+
+    Args:
+      images_: paths of files, or uint8 `[height, width, 3]`.
+      threshold: least score; None: what is worth showing.
+      nms: see `detect`.
+      masks: whether masks are wanted; None: of a panoptic model alone, whose answer they are.
+    """
+    sure = {} if threshold is None else dict(sure=threshold)
+    threshold = self.threshold if threshold is None else threshold
+    masks = self.panoptic if masks is None else self.panoptic or self.masks and masks
+    for given in images_:
+      example = inputs.attempt(self.prepare, given)
+      if isinstance(example, UserError):
+        yield given, None, example
+      else:
+        yield given, example.content, self.detect(example, threshold, nms, masks, **sure)
+
+  def record(self, name: str, answer: Detections, **_) -> dict:
+    """Returns what was found in an image, as JSON has it.
+
+    Returns:
+      dict(file, width, height, detections=[dict(class, category_id, score, box)]), of a panoptic model
+      also segments=[dict(id, class, category_id, isthing, area, score)].
+    """
+    kind = lambda label: {'class': self.classes[label], 'category_id': self.info.category_ids[label]}
+    rows = zip(answer.labels.tolist(), answer.scores.tolist(), answer.boxes.tolist())
+    out = dict(file=listing.shown(name), width=answer.size[1], height=answer.size[0], detections=[
+        {**kind(label), 'score': round(score, 6), 'box': [round(n, 2) for n in box]}
+        for label, score, box in rows])
+    if answer.picture:
+      out['segments'] = [
+          {'id': s['id'], **kind(s['label']), 'isthing': s['isthing'], 'area': s['area'],
+           'score': round(s['score'], 6)} for s in answer.picture[1]]
+    return out
+
+  def features(self, images_: Sequence) -> list[Features]:
+    """Returns what the head reads of each image, on its canvas; see `vit_jax.models.features`."""
+    batches = (self.batch(self.prepare(image)) for image in images_)
+    return [self._features(self._params, self._state, batch) for batch in batches]
 
   def batch(self, example: DetectionExample) -> Batch:
     """Returns the batch of one image, on the canvas that suits it."""
@@ -172,34 +200,23 @@ class Detector:
     return Detections((height, width), **{key: found[key][kept] for key in keys}, **more)
 
   def _internals(self, params, model_state, batch):
-    model = self.task.model
-    outputs, state = self.task.predict(
-        params, model_state, batch, mutable=['intermediates'],
-        capture_intermediates=lambda module, _: module.name == 'input_proj')
+    family = self.task.family
+    outputs, state = self.task.predict(params, model_state, batch, mutable=['intermediates'],
+                                       capture_intermediates=family.capture)
     seen = {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
-    last = lambda name, layers: seen[name.format(layers - 1)].mean(axis=1) if layers else None
-    logits, boxes = outputs.last()
+    found = family.look(self.task.model, outputs, seen)
     height, width = jnp.moveaxis(batch['size'].astype(jnp.float32), -1, 0)
-    boxes = box_ops.to_xyxy(boxes) * jnp.stack([width, height, width, height], axis=-1)[:, None]
-    # The other layers' maps are large: what is not returned is not kept.
-    return (logits, *postprocess.best_class(logits, model.classifier), boxes, outputs.masks,
-            seen['input_proj/__call__'],
-            last('encoder/layer_{}/self_attn/attention', model.encoder_layers),
-            last('decoder/layer_{}/cross_attn/attention', model.decoder_layers))
+    scale = jnp.stack([width, height, width, height], axis=-1)[:, None]
+    return {**found, 'boxes': box_ops.to_xyxy(found['boxes']) * scale}
 
   def look(self, example: DetectionExample) -> Look:
     """Returns the last layer's outputs for an image, and where it looked."""
     batch = self.batch(example)
     found = jax.tree.map(lambda x: x[0], jax.device_get(self._look(self._params, self._state, batch)))
-    *outputs, tokens, encoder, decoder = found
     height, width = batch['size'][0]
-    return Look(batch['image'][0, :height, :width], batch['image'].shape[1:3], *outputs,
-                tokens.shape[:2], encoder, decoder)
+    return Look(image=batch['image'][0, :height, :width], canvas=batch['image'].shape[1:3],
+                grid=found.pop('tokens').shape[:2], **found)
 
   def boxes(self, example: DetectionExample) -> np.ndarray:
     """Returns the boxes of all queries `[queries, 4]`, as shares of the image."""
     return np.asarray(self._boxes(self._params, self._state, self.batch(example)))[0]
-
-  def pixels(self, path: str) -> np.ndarray:
-    """Returns an image file upright, uint8 `[height, width, 3]`."""
-    return self.read(path).content

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from detr_jax import inference
+import vit_jax
 from detr_jax.data import sources
 from vit_jax import sharding, task as task_lib, weights
 from vit_jax.errors import UserError
@@ -14,7 +14,7 @@ from vit_jax.errors import UserError
 
 @pytest.fixture(scope='module')
 def detector(untrained):
-  return inference.Detector.load(untrained)
+  return vit_jax.load(untrained)
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +45,7 @@ def test_what_is_detected_is_what_is_evaluated(detector, split, untrained):
 def test_boxes_of_a_file_are_in_its_own_pixels(detector, tmp_path):
   rng = np.random.default_rng(0)
   Image.fromarray(rng.integers(0, 255, (100, 200, 3), np.uint8)).save(tmp_path / 'wide.png')
-  example = detector.read(str(tmp_path / 'wide.png'))
+  example = detector.prepare(str(tmp_path / 'wide.png'))
   batch = detector.batch(example)
   assert batch['image'].shape == (1, 48, 96, 3)  # the canvas that suits it
   assert batch['size'].tolist() == [[48, 96]] and batch['original_size'].tolist() == [[100, 200]]
@@ -58,7 +58,7 @@ def test_boxes_of_a_file_are_in_its_own_pixels(detector, tmp_path):
   assert len(few.scores) == 2
   assert len(detector.detect(example, nms=0.).scores) < len(found.scores)
   with pytest.raises(UserError, match='none.png'):
-    detector.read(str(tmp_path / 'none.png'))
+    detector.prepare(str(tmp_path / 'none.png'))
 
 
 def test_a_look_shows_the_last_layers(detector, split):

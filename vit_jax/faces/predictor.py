@@ -1,0 +1,83 @@
+"""What `vit_jax.load` returns for every task: a model with its parameters, ready to answer."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vit_jax import trees
+from vit_jax.weights import Loaded
+
+
+class Predictor:
+  """A model with its parameters; unpacks into `model, params, info`.
+
+      predictor = vit_jax.load('vit_b16.augreg_imagenet21k_imagenet1k_384')
+      predictor.predict(['cat.jpg'])
+      predictor.features(['cat.jpg']).maps
+
+  Attributes:
+    model: takes images that were normalised as those it was trained on.
+    params: its parameters.
+    info: facts of its data, such as the size, mean and standard deviation of its images.
+    state: what else it keeps, such as running statistics under `batch_stats`.
+    report: what became of each parameter.
+  """
+
+  def __init__(self, loaded: Loaded):
+    """Takes what was loaded; compiles nothing yet."""
+    self.loaded = loaded
+    self.model, self.params, self.info = loaded
+    self.state, self.report = loaded.state, loaded.report
+
+  @property
+  def variables(self) -> dict:
+    """All that `model.apply` takes."""
+    return self.loaded.variables
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Names of the classes, in the order of the labels."""
+    return self.info.classes
+
+  def normalize(self, images):
+    """Returns what the model takes, see `vit_jax.weights.Loaded.normalize`."""
+    return self.loaded.normalize(images)
+
+  def answers(self, images: Sequence, **options) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields (image as given, what was prepared of it, the answer or a UserError) for each image.
+
+    Holds one batch at a time, so that lists may be long.
+
+    Args:
+      images: paths of files, or uint8 `[height, width, channels]`.
+      **options: of the task, see `predict`.
+    """
+    raise NotImplementedError
+
+  def record(self, name: str, answer: Any, **options) -> dict:
+    """Returns an answer as JSON has it."""
+    raise NotImplementedError
+
+  def predict(self, images: Sequence, **options) -> list[dict]:
+    """Returns a record for each image, as `python -m vit_jax.predict --json` prints it.
+
+    Args:
+      images: paths of files, or uint8 `[height, width, channels]`.
+      **options: of the task.
+
+    Raises:
+      UserError: for an image that cannot be read.
+    """
+    out = []
+    for i, (given, _, answer) in enumerate(self.answers(images, **options)):
+      if isinstance(answer, Exception):
+        raise answer
+      out.append(self.record(given if isinstance(given, str) else str(i), answer, **options))
+    return out
+
+  def __iter__(self) -> Iterator:
+    return iter((self.model, self.params, self.info))
+
+  def __repr__(self) -> str:
+    size = 'x'.join(map(str, (*self.info.image_size, self.info.channels)))
+    return (f'{type(self).__name__}({type(self.model).__name__} with {trees.count(self.params):,} '
+            f'parameters, images {size}, {self.info.num_classes} classes)')
