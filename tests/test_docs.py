@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.models import tiny
@@ -44,6 +46,7 @@ def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
   model = models.create_model('vit_ti16')
   weights.export(str(tmp_path / 'vit_ti16.npz'), model, tiny.variables(model, (64, 64)))
   monkeypatch.chdir(tmp_path)
+  Image.new('L', (16, 16)).save('7.png')
   names = {'images': np.zeros((1, 384, 384, 3), np.uint8)}
   exec(block, names)
   assert names['logits'].shape == (1, 10) and names['info'].image_size == (384, 384)
@@ -85,3 +88,9 @@ def test_every_module_and_config_has_a_docstring():
     if '.venv' in path or f'{os.sep}notebooks{os.sep}' in path or os.path.getsize(path) == 0:
       continue
     assert ast.get_docstring(ast.parse(open(path).read())), path
+
+
+def test_the_page_of_config_keys_is_that_of_their_definitions():
+  page = runpy.run_path(os.path.join(ROOT, 'scripts', 'config_page.py'))['page']()
+  assert open(os.path.join(ROOT, 'docs', 'config.md'), encoding='utf-8').read() == page, (
+      'run python scripts/config_page.py docs/config.md')

@@ -1,6 +1,7 @@
 """Configs: typed arguments, loading from any directory, overrides, and what follows from them."""
 
 import ast
+import copy
 import difflib
 import json
 import os
@@ -63,62 +64,97 @@ def _parse(name: str, text: str, default):
     raise UserError(f'config argument {name}={text!r} must be {kind}') from None
 
 
+# {key: (default, what it is)} of every config; `docs/config.md` is made of these tables.
+BASE = {
+    'seed': (0, 'of everything random'),
+    'total_steps': (0, 'length of the run in steps; set this or total_epochs'),
+    'total_epochs': (0., 'length of the run in passes over the training data'),
+    'init_from': ('', 'workdir, checkpoint, published file or name to start from'),
+    'init_resampling': ('', 'rule for its position table, one of layers.positions.RESAMPLING; "": that '
+                        'of the code base it comes from'),
+    'init_resize_patches': (False, 'whether its patch embedding may be resized to another patch size'),
+    'init_image_size': ((0, 0), '(height, width) of the images that a file was trained at, where they '
+                        'were not square; (0, 0): the file tells'),
+    'reset_head': (False, 'start the head anew even where it would fit'),
+    'accumulate': (1, 'parts in which a batch is computed'),
+    'ema_decay': (0., 'of the average of the parameters that is evaluated; 0: no average'),
+    'ema_warmup': (True, 'whether the average forgets the first parameters faster'),
+    'sam_rho': (0., 'radius of sharpness-aware minimisation; 0: none'),
+    'explore': (0, 'test images on the picture page that the run leaves; 0: no page'),
+    'mesh.data': (-1, 'replicas that each see a part of the batch; -1: all devices that are left'),
+    'mesh.fsdp': (1, 'like data, but parameters and optimizer slots are split over it too'),
+    'mesh.model': (1, 'devices that share each matrix product'),
+    'log.every': (50, 'steps between lines of the log'),
+    'log.profile': ((0, 0), '(first, last) step of a profile'),
+    'evaluate.every': (0, 'steps between evaluations; 0: at the end alone'),
+    'evaluate.every_epochs': (0., 'passes over the data between evaluations, in place of every'),
+    'evaluate.batch_size': (0, 'rows of a batch; 0: as many as a training step holds at once'),
+    'evaluate.splits': ((), 'those scored while training; (): all'),
+    'evaluate.measure': ('', 'by which evaluations are compared, such as "validation/accuracy"; "": the '
+                         "task's own on the validation split, or on the test split without one"),
+    'evaluate.patience': (0, 'evaluations without a better measure after which the run stops; 0: never'),
+    'evaluate.fewshot': ([], 'data sets for few-shot regression, see evaluation.fewshot.open_probe'),
+    'evaluate.protocol': ('weights', 'whose preprocessing --evaluate takes for a published file: '
+                          '"weights", or "config" for that in data of this config'),
+    'checkpoint.every': (0, 'steps between checkpoints; 0: at the end alone'),
+    'checkpoint.every_epochs': (0., 'passes over the data between checkpoints, in place of every'),
+    'checkpoint.keep': (2, 'newest checkpoints that stay'),
+    'checkpoint.best': (True, 'whether the step of the best evaluation is saved and stays, too'),
+}
+
+# The same of `config.data` for labelled images; what the source, the size and the batch are is given.
+IMAGE_DATA = {
+    'source': ('', 'built-in name, folder of class folders, folder of TFRecord or array_record shards, '
+               'or name of a TFDS data set'),
+    'data_dir': ('', 'where TFDS keeps its data'),
+    'train': ('train', 'training split, such as train[:98%] or train[:800]+validation'),
+    'validation': ('', 'split by which choices are made (best step, early stop); "": none'),
+    'test': ('test', 'test split'),
+    'mixture': ([], 'dicts of source, train and weight, to train on instead'),
+    'channels': (0, '3, 1, or 0 for the number that the source has'),
+    'features': (dict(image='', label='', name='', first_label=0),
+                 'names of what the records of shards hold, see data.sources.shards'),
+    'classes': ('', 'file with the names of the classes of shards'),
+    'max_labels': (1, 'labels of an image, at most'),
+    'real': ('', "path of ImageNet-ReaL's real.json"),
+    'repeats': (1, 'how often each example comes in an epoch (repeated augmentation)'),
+    'batch_size': (1, 'images of a step, on all devices together'),
+    'resolution': ((224, 224), "(height, width) of the model's input in pixels"),
+    'crop': (dict(name='squash'), 'what the host cuts in training, see data.crops'),
+    'eval_crop': (dict(name='squash'), 'what it cuts in evaluation'),
+    'interpolation': ('bilinear', 'bilinear, bicubic or area'),
+    'antialias': (True, 'whether shrinking smooths'),
+    'exact_resize': (False, 'whether training resizes exactly, not quickly'),
+    'augment': ([], 'what the device does, see docs/augmentation.md'),
+    'mean': ((.5,), 'per channel or one for all, of values in [0, 1]'),
+    'std': ((.5,), 'standard deviation, likewise'),
+    'on_error': ('raise', '"raise", or "skip" images that cannot be read'),
+}
+
+
+def tree(table: Mapping[str, tuple]) -> ConfigDict:
+  """Returns the defaults of a table of keys, those with dots as groups."""
+  out = {}
+  for key, (default, _) in table.items():
+    *groups, name = key.split('.')
+    node = out
+    for group in groups:
+      node = node.setdefault(group, {})
+    node[name] = copy.deepcopy(default)
+  return ConfigDict(out)
+
+
 def base() -> ConfigDict:
-  """Returns what every config has, with the defaults that do nothing special.
-
-  seed: of everything random. total_steps, total_epochs: length of the run, one of them. init_from:
-  workdir, checkpoint or published file to start from. init_resampling: rule for its position table, one
-  of `layers.positions.RESAMPLING`; '' for that of the code base it comes from. init_resize_patches:
-  whether its patch embedding may be resized to another patch size. init_image_size: (height, width) of
-  the images that a file was trained at, where they were not square; (0, 0) where the file tells.
-  reset_head: start the head anew even where it would fit. accumulate: parts in which a batch is
-  computed. ema_decay: of the average of the parameters that is evaluated; 0 for none. ema_warmup:
-  whether the average forgets the first
-  parameters faster. sam_rho: radius of sharpness-aware minimisation; 0 for none. explore: test
-  images on the picture page that the run leaves; 0 for no page. mesh: devices along each axis, -1
-  for all that are left. log: steps between lines, and (first, last) step of a profile. evaluate,
-  checkpoint: `every` steps or `every_epochs` passes over the data, 0 for the end alone.
-
-  Of evaluate: batch_size: 0 for that of a part of a training batch; splits: those scored while
-  training, () for all; measure: by which evaluations are compared, such as 'validation/accuracy', ''
-  for the task's own on the validation split, or on the test split where there is no other; patience:
-  evaluations without a better measure after which the run stops, 0 for none; fewshot: data sets for
-  few-shot regression, see `vit_jax.evaluation.fewshot.open_probe`; protocol: whose preprocessing
-  `--evaluate` takes for a published file, that of the 'weights' or that in data of this 'config'.
-
-  Of checkpoint: `keep` newest ones stay; with `best` the step of the best evaluation is saved and
-  stays, too.
-  """
-  return ConfigDict(dict(
-      seed=0, total_steps=0, total_epochs=0., init_from='', init_resampling='',
-      init_resize_patches=False, init_image_size=(0, 0), reset_head=False, accumulate=1,
-      ema_decay=0., ema_warmup=True, sam_rho=0., explore=0,
-      mesh=dict(data=-1, fsdp=1, model=1),
-      log=dict(every=50, profile=(0, 0)),
-      evaluate=dict(every=0, every_epochs=0., batch_size=0, splits=(), measure='', patience=0,
-                    fewshot=[], protocol='weights'),
-      checkpoint=dict(every=0, every_epochs=0., keep=2, best=True)))
+  """Returns what every config has, with the defaults of `BASE` that do nothing special."""
+  return tree(BASE)
 
 
 def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> ConfigDict:
-  """Returns `config.data` for labelled images: every key, with plain defaults.
-
-  source: built-in name, folder of class folders, folder of TFRecord or array_record shards, or name of a
-  TFDS data set under `data_dir`. train, test: splits, such as train[:98%] or train[:800]+validation.
-  validation: split by which choices are made (the best step, an early stop), '' for none.
-  mixture: dicts of source, train and weight, to train on instead. channels: 3, 1, or 0 for the source's
-  own. features, classes, max_labels: what the records of shards hold, see `vit_jax.data.sources.shards`.
-  real: ImageNet-ReaL's real.json. repeats: of each example in an epoch. crop, eval_crop: what the host
-  cuts, see `vit_jax.data.crops`; antialias: whether shrinking smooths; exact_resize: in training too.
-  augment: what the device does, see `vit_jax.data.augment`. mean, std: of values in [0, 1]. on_error:
-  'raise' or 'skip' images that cannot be read.
-  """
-  return ConfigDict(dict(
-      source=source, data_dir='', train='train', validation='', test='test', mixture=[], channels=0,
-      features=dict(image='', label='', name='', first_label=0), classes='', max_labels=1, real='',
-      repeats=1, batch_size=batch_size, resolution=resolution, crop=dict(name='squash'),
-      eval_crop=dict(name='squash'), interpolation='bilinear', antialias=True, exact_resize=False,
-      augment=[], mean=(.5,), std=(.5,), on_error='raise'))
+  """Returns `config.data` for labelled images: every key of `IMAGE_DATA`, with plain defaults."""
+  data = tree(IMAGE_DATA)
+  data.update(source=source, batch_size=batch_size)
+  data.resolution = resolution
+  return data
 
 
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:

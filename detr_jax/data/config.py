@@ -4,33 +4,54 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-MEAN, STD = (.485, .456, .406), (.229, .224, .225)  # of ImageNet, as every published backbone wants
+from vit_jax.config import tree
+from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD
+
+# {key: (default, what it is)}; `docs/config.md` is made of this table.
+DETECTION_DATA = {
+    'source': ('', "built-in name ('digit_scenes'), a folder with COCO's JSON, or the name of a TFDS "
+               'data set'),
+    'data_dir': ('', 'where TFDS keeps its data'),
+    'train': ('train', "training split, such as 'train2017', 'train[:90%]', 'val+test' or "
+              "'FILE.json:IMAGES' (panoptic: 'FILE.json:IMAGES:PNGS:INSTANCES.json', the last for AP)"),
+    'validation': ('', "split by which choices are made; '': none"),
+    'test': ('test', 'test split'),
+    'panoptic': (False, 'whether to read panoptic annotations'),
+    'masks': (False, 'whether batches hold masks'),
+    'segments': ('annotated', "targets of panoptic training: 'annotated', without crowds, boxes of "
+                 "the annotations; 'published', as in the code of DETR's authors, crowds too, and boxes "
+                 'from the first to the last pixel of the masks'),
+    'id_slots': (0, '0 numbers the classes without gaps; n takes the category ids themselves for '
+                 'labels, of n (91: the published COCO weights)'),
+    'batch_size': (1, 'images of a step, on all devices together'),
+    'canvases': ((), '(height, width) of the arrays that training images lie on'),
+    'test_canvases': ((), 'the same of evaluated images; (): as canvases'),
+    'max_boxes': (0, 'box slots per image; 0: the largest number in a training image, rounded up to a '
+                  'multiple of 8'),
+    'transforms': ([], 'what the host does to training images, see detr_jax.data.transforms'),
+    'test_transforms': ([], 'what it does to evaluated images'),
+    'mean': (IMAGENET_MEAN, 'per channel, of values in [0, 1]'),
+    'std': (IMAGENET_STD, 'standard deviation, likewise'),
+    'on_error': ('raise', "'raise', or 'skip' images that cannot be read and annotations that are "
+                 'wrong'),
+    'outside': ('error', "'error' for boxes that reach far out of their image, or 'clip' to train on "
+                'what lies inside'),
+    'exif': ('upright', "'upright' where boxes were drawn on images turned as their EXIF tag says, "
+             "'stored' where they were drawn on the pixels of the file"),
+}
 
 
 def detection_data(source: str, batch_size: int, canvases: Sequence[tuple[int, int]],
                    **options) -> ConfigDict:
-  """Returns `config.data` for images with boxes: every key, with plain defaults.
+  """Returns `config.data` for images with boxes: every key of `DETECTION_DATA`, with plain defaults.
 
-  source: built-in name ('digit_scenes'), a folder with COCO's JSON, or the name of a TFDS data set under
-  `data_dir`. train, test: splits, such as 'train2017', 'train[:90%]', 'val+test' or
-  'FILE.json:IMAGES' (of panoptic data 'FILE.json:IMAGES:PNGS:INSTANCES.json', the last for AP).
-  validation: split by which choices are made, '' for none. panoptic: whether to read panoptic
-  annotations. masks: whether batches hold masks. segments: targets of panoptic training, 'annotated':
-  without crowds, boxes of the annotations; 'published': as in the code of DETR's authors, crowds too,
-  and boxes from the first to the last pixel of the masks. id_slots: 0 numbers the
-  classes without gaps; n takes the category ids themselves for labels, of n (91: the published COCO
-  weights). canvases, test_canvases: (height, width) of the arrays that images
-  lie on; () for the same. max_boxes: box slots per image; 0: the largest number in a training image,
-  rounded up to a multiple of 8. transforms, test_transforms: what the host does, see
-  `detr_jax.data.transforms`. mean, std: of values in [0, 1]. on_error: 'raise', or 'skip' images that
-  cannot be read and annotations that are wrong. outside: 'error' for boxes that reach far out of their
-  image, or 'clip' to train on what lies inside. exif: 'upright' where boxes were drawn on images turned
-  as their EXIF tag says, 'stored' where they were drawn on the pixels of the file.
+  Args:
+    source, batch_size: as in the table.
+    canvases: (height, width) pairs.
+    **options: other keys.
   """
-  data = ConfigDict(dict(
-      source=source, data_dir='', train='train', validation='', test='test', panoptic=False, masks=False,
-      segments='annotated', id_slots=0, batch_size=batch_size,
-      canvases=tuple(map(tuple, canvases)), test_canvases=(), max_boxes=0, transforms=[],
-      test_transforms=[], mean=MEAN, std=STD, on_error='raise', outside='error', exif='upright'))
+  data = tree(DETECTION_DATA)
+  data.update(source=source, batch_size=batch_size)
+  data.canvases = tuple(map(tuple, canvases))
   data.update(options)
   return data

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models import tiny
-from vit_jax import models, trees, weights
+from vit_jax import faces, models, trees, weights
 from vit_jax.errors import UserError
 from vit_jax.models.features import Features
 from vit_jax.models.mixer import Mixer
@@ -146,7 +146,7 @@ def test_the_face_of_the_package_is_this():
   import vit_jax
   assert vit_jax.create_model('vit_ti16') == models.create_model('vit_ti16')
   assert vit_jax.list_models() == models.list_models()
-  assert vit_jax.load is weights.load and vit_jax.UserError is UserError
+  assert vit_jax.load is faces.load and vit_jax.UserError is UserError
   assert {'load', 'create_model', 'list_models'} <= set(dir(vit_jax))
   with pytest.raises(AttributeError, match='no attribute'):
     vit_jax.nothing  # noqa: B018

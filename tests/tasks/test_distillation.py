@@ -72,7 +72,7 @@ def test_a_student_learns_and_both_heads_are_measured(whole):
 
 def test_the_teacher_is_no_part_of_the_run(whole, teacher):
   params = final_params(whole[0])
-  model = weights.run_model(whole[0])
+  model = weights.run_model(weights.origin(whole[0]))
   assert set(params) == set(trees.unstack(weights.flatten(weights.variable_shapes(model, (24, 24), 1))))
   assert whole[1]['parameters'] == sum(p.size for p in params.values())
   assert len(jax.tree.leaves(weights.load(whole[0], verbose=False).state)) == 0

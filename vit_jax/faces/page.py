@@ -99,7 +99,8 @@ def attention(classifier, pictures: np.ndarray, names) -> list:
     return []
   grid = family.grid(model, classifier.info.image_size)
   maps = classifier.attention(pictures)
-  distance = attention_distance(maps, grid.size, model.patch, grid.tokens)
+  patch = tuple(n / cells for n, cells in zip(classifier.info.image_size, grid.size, strict=True))
+  distance = attention_distance(maps, grid.size, patch, grid.tokens)
   rollout = attention_rollout(maps, grid.size, grid.tokens)
   return [
       Section('Attention distance', 'How far each head looks, in pixels, weighted by its attention '

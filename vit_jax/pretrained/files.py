@@ -8,6 +8,8 @@ found is None.
 """
 
 import dataclasses
+import functools
+import os
 
 from vit_jax import models
 from vit_jax.models.variant import Preprocessing
@@ -22,6 +24,16 @@ CIFAR = 'https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrain
 IMAGENET1K, IMAGENET21K = 'ImageNet-1k', 'ImageNet-21k'
 BOTH = 'ImageNet-21k, then ImageNet-1k'
 NUM_CLASSES = {IMAGENET1K: 1000, IMAGENET21K: 21_843, BOTH: 1000, 'CIFAR-10': 10}
+
+
+CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
+
+
+@functools.cache
+def imagenet1k() -> tuple[str, ...]:
+  """Returns the names of ImageNet-1k's classes (WordNet's first word for each), in the usual order."""
+  with open(os.path.join(os.path.dirname(__file__), 'imagenet1k.txt'), encoding='utf-8') as file:
+    return tuple(file.read().splitlines())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +71,11 @@ class Pretrained:
   def num_classes(self) -> int:
     """Number of classes of its head."""
     return NUM_CLASSES[self.data]
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Names of its classes, in the order of its head; () where they are not known here."""
+    return imagenet1k() if self.num_classes == 1000 else CIFAR10 if self.num_classes == 10 else ()
 
   @property
   def evaluation(self) -> str:

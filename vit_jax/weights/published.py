@@ -95,8 +95,9 @@ def read(file: File, name: str | None, size: Size | None, overrides: Mapping[str
   rule = dataclasses.replace((listed or variant).preprocessing, **said.preprocessing)
   made = listed.image_size if listed else made or variant.image_size
   info = _info(source.flat, made, rule, models.family(model).image_kernel(source.flat))
-  if len(said.classes) == info.num_classes:
-    info = dataclasses.replace(info, classes=said.classes)
+  for classes in (said.classes, listed.classes if listed else ()):
+    if len(classes) == info.num_classes:
+      return Published(name, source, model, dataclasses.replace(info, classes=classes))
   return Published(name, source, model, info)
 
 

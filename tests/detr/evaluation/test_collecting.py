@@ -53,7 +53,7 @@ def detections(mesh=None):
     return collecting.split(task.detect_masks(params, state, batch), batch)
 
   if mesh is not None:
-    where, _ = sharding.shardings(variables, models.RULES, mesh)
+    where, _ = sharding.shardings(variables, models.family(model).rules, mesh)
     variables = jax.tree.map(sharding.place, variables, where)
     batch = {key: sharding.place(value, jax.NamedSharding(mesh, sharding.BATCH))
              for key, value in batch.items()}

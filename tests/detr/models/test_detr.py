@@ -215,7 +215,8 @@ def test_eight_devices_that_compute_layers_again_give_the_same_gradients(trained
     ('decoder/layer_0/linear2/kernel', ('model', 'fsdp')), ('class_embed/kernel', ())])
 def test_parameters_lie_where_the_rules_say(trained, path, axes):
   shape = trees.flatten(trained[1]['params'])[path].shape
-  where, undivided = sharding.spec(f'params/{path}', shape, models.family('detr_r50').rules, sharding.make_mesh(2, 2, 2))
+  where, undivided = sharding.spec(f'params/{path}', shape, models.family('detr_r50').rules,
+                                   sharding.make_mesh(2, 2, 2))
   assert tuple(where) == axes and not undivided
 
 
