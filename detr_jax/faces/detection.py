@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from detr_jax import models as MODELS
 from detr_jax import weights as WEIGHTS
-from detr_jax.data.check import check, holds
+from detr_jax.data.checking import check, holds
 from detr_jax.data.sources import open_source
 from detr_jax.faces import segments as segment_pngs
 from detr_jax.faces.detector import Detections, Detector

@@ -112,8 +112,11 @@ class Detector(Predictor):
       image: path of a file, or uint8 `[height, width, 3]`.
     """
     path = os.fspath(image) if isinstance(image, str | os.PathLike) else ''
-    pixels = np.asarray(image) if not path else images.to_array(
-        images.decode(images.read_file(path), 3, path))
+    if path:
+      decoded = images.decode(images.read_file(path), 3, path)
+    else:
+      decoded = images.convert(images.from_array(inputs.pixels(image)), 3)
+    pixels = images.to_array(decoded)
     nothing = np.zeros(0, np.int32)
     return DetectionExample(pixels, path, 0, 0, np.zeros((0, 4)), nothing, nothing.astype(bool))
 

@@ -64,7 +64,7 @@ class Classifier(Predictor):
     """
     if isinstance(image, str | os.PathLike):
       return self.cut(Example(images.read_file(os.fspath(image)), (), os.fspath(image)))
-    return self.cut(Example(np.asarray(image), (), 'the array'))
+    return self.cut(Example(inputs.pixels(image), (), 'the array'))
 
   def cut(self, example: Example) -> np.ndarray:
     """Returns an example of a source as the model sees it, uint8 `[height, width, channels]`."""

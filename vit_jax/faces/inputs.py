@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from vit_jax.data import listing
 from vit_jax.errors import UserError
 
@@ -38,6 +40,15 @@ def attempt(read: Callable[[str], Item], name: str) -> Item | UserError:
     return read(name)
   except UserError as error:
     return error
+
+
+def pixels(array) -> np.ndarray:
+  """Returns uint8 `[height, width, channels]`; UserError for anything else."""
+  array = np.asarray(array)
+  if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+    raise UserError(f'an image must be a path, or uint8 [height, width, 3 or 1], not {array.dtype} '
+                    f'{list(array.shape)}')
+  return array
 
 
 def in_batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
