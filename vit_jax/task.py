@@ -94,7 +94,7 @@ class Task(Protocol):
   def constants(self, mesh) -> dict[str, Any]:
     """Returns what `augment` reads in every step and no step changes, such as a teacher's variables.
 
-    {argument of `augment`: tree of arrays, placed on the mesh}. They are no part of the state: read
+    {argument of `augment`: tree of arrays, placed on the mesh}. They do not belong to the state: read
     anew at each start of a run, which refuses others than those it began with.
     """
 

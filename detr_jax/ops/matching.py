@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from detr_jax.ops import boxes as box_ops
 from vit_jax import sharding
 
-WORST = 1e5  # what a cost counts as that is no number
+WORST = 1e5  # replaces a cost that is NaN or infinite
 
 
 def focal_cost(logits: jax.Array, alpha: float = .25, gamma: float = 2.) -> jax.Array:

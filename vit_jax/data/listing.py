@@ -52,7 +52,7 @@ def folders_in(folder: str) -> list[str]:
 
 
 def visible(name: str) -> bool:
-  """Tells whether a name is no hidden one, and none that a system leaves behind."""
+  """Tells whether a file is neither hidden nor left behind by the operating system."""
   return not name.startswith('.') and name not in LITTER
 
 

@@ -257,7 +257,7 @@ def parse_example(content: bytes, keys: Iterable[str] = ()) -> dict[str, Sequenc
     keys: features to return, where they are there; none: all.
 
   Raises:
-    ValueError: when it is no such message.
+    ValueError: for bytes that are not such a message.
   """
   from google.protobuf.message import DecodeError
   try:

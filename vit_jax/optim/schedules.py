@@ -106,7 +106,7 @@ def _in_steps(options: dict, steps_per_epoch: float | None) -> dict:
       raise UserError(f'schedule.{name} needs the number of steps per epoch; set '
                       f'schedule.{EPOCHS[name]} instead')
     steps = [n * steps_per_epoch for n in np.atleast_1d(options[name])]
-    if name != 'hold_epochs':  # an epoch that is no whole number of steps must not drift
+    if name != 'hold_epochs':  # a fractional number of steps per epoch must not drift
       steps = [round(n) for n in steps]
     out[EPOCHS[name]] = steps if name == 'boundary_epochs' else steps[0]
   return out

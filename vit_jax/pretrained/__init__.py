@@ -25,7 +25,7 @@ def list_pretrained(pattern: str = '*', known: Mapping[str, Pretrained] = PRETRA
 
 
 def find(name: str, known: Mapping[str, Pretrained] = PRETRAINED) -> Pretrained | None:
-  """Returns the published checkpoint of that name; None for what is no such name.
+  """Returns the published checkpoint of that name; None for any other text.
 
   A path that exists is never taken for a name.
 

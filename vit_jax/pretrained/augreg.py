@@ -88,7 +88,7 @@ def _fits(text: str | None, value) -> bool:
 
 
 def _number(value) -> float:
-  """Returns a number, or minus infinity for what is none (NaN too, which would break an order)."""
+  """Returns a number, or minus infinity for other text and for NaN, which would break the order."""
   try:
     number = float(value)
   except (TypeError, ValueError):

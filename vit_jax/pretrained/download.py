@@ -95,7 +95,7 @@ def _download(url: str, part: BinaryIO) -> None:
       reason = 'the connection was cut'
     except urllib.error.HTTPError as error:
       reason = f'the server answers {error.code} {error.reason}'
-      if error.code == 416:  # nothing is missing, or this is no part of the file
+      if error.code == 416:  # nothing is missing, or the part is of another file
         if error.headers.get('Content-Range', '').endswith(f'/{before}'):
           return
         part.truncate(0)

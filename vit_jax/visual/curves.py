@@ -20,7 +20,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
 
   Returns:
     For each metric, in order of first appearance: `steps` int `[n]` rising, and `values` float
-    `[n]`. Entries that are no numbers are left out.
+    `[n]`. Entries that are not numbers are left out.
 
   Raises:
     UserError: the file isn't there.

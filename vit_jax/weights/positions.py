@@ -27,7 +27,7 @@ def grid_of(model: nn.Module, image_size: Size) -> Grid | None:
 
 def guess_grid(flat: Mapping[str, np.ndarray], class_position: bool | None, hint: Grid | None = None
                ) -> Grid | None:
-  """Returns the grid of the weights' position table; None where there is no table.
+  """Returns the grid of the weights' position table; None without a table.
 
   Args:
     flat: our paths.

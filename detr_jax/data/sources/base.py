@@ -74,7 +74,7 @@ class DetectionExample:
     image_id: the data set's own number, or text.
     boxes: float64 `[n, 4]`, (left, top, right, bottom) in pixels, as annotated.
     labels: int32 `[n]`.
-    is_crowd: bool `[n]`, boxes around groups, which are no training targets.
+    is_crowd: bool `[n]`, boxes around groups, which are not training targets.
     size: (height, width) that the annotations tell, if they do.
     masks: returns bool `[n, height, width]`; None where there are none.
     stored: whether the boxes were drawn on the pixels as they lie in the file, before an EXIF turn.

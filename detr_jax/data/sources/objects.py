@@ -11,7 +11,7 @@ from detr_jax.data.sources.values import flag, number, shown, whole
 
 OUTSIDE = .05  # share of a side by which a box may reach past the image; what reaches farther is wrong
 SLACK = 2.  # pixels, beside that
-FARTHEST = 10  # times the longer side: what reaches farther is no pixel, wherever it is clipped
+FARTHEST = 10  # times the longer side: coordinates beyond are invalid
 LARGEST_AREA = 1e10  # pycocotools counts no larger object
 LAST_SEGMENT = 2 ** 24 - 1  # whose colour is white
 

@@ -17,7 +17,7 @@ FARTHEST = 10  # times the longer side: pycocotools crashes on points that are f
 def readable(entry, size: list[int]) -> dict | list | None:
   """Returns a segmentation of COCO's JSON that pycocotools is sure to read; None where there is none.
 
-  pycocotools crashes, hangs or reads foreign memory where points are no numbers or far away, and where
+  pycocotools crashes, hangs or reads foreign memory where points are not numbers or far away, and where
   run lengths do not cover the image exactly.
 
   Args:

@@ -49,7 +49,7 @@ class Decoder:
   """
   objects: str
   classes: int
-  real = ''  # ImageNet's second labels are no matter here
+  real = ''  # ImageNet's second labels are not used here
 
   def resolve(self, content: bytes, where: str) -> 'Decoder':
     """Returns itself; FeatureError when a record holds no image or no boxes."""
