@@ -25,9 +25,9 @@ from jax.sharding import Mesh
 from detr_jax.data import limits, transforms
 from detr_jax.data.config import detection_data
 from detr_jax.data.info import DetectionInfo
+from detr_jax.data.sample import Sample, areas, resize
 from detr_jax.data.sources import DetectionExample, DetectionSplit, open_source
 from detr_jax.data.sources.base import say
-from detr_jax.data.transforms import Sample
 from detr_jax.ops import boxes, masks
 from vit_jax import config as config_lib, ranges, sharding
 from vit_jax.data import images
@@ -241,18 +241,19 @@ def prepare(example: DetectionExample, chain, canvas: Canvas, rng, with_masks: b
   image = example.image()
   original = image.height, image.width
   found = example.masks() if with_masks or published else None
-  sample = Sample(image, example.boxes, example.labels, found if with_masks else None)
+  sample = Sample(image, example.boxes, example.labels, found if with_masks else None,
+                  dict(is_crowd=example.is_crowd))
   if published:
     sample = dataclasses.replace(sample, boxes=boxes.masks_to_boxes(found).astype(np.float64))
   else:
-    sample = sample.keep(~example.is_crowd & (transforms.areas(example.boxes) > 0.))
+    sample = sample.keep(~sample.objects['is_crowd'] & (areas(sample.boxes) > 0.))
   for transform in chain:
     sample = transform(sample, rng)
   height, width = sample.image.height, sample.image.width
   scale = min(canvas[0] / height, canvas[1] / width)
   if scale < 1.:
-    sample = transforms.resize(sample, *(max(min(round(side * scale), limit), 1)
-                                         for side, limit in zip((height, width), canvas)))
+    sample = resize(sample, *(max(min(round(side * scale), limit), 1)
+                              for side, limit in zip((height, width), canvas)))
   return sample, original
 
 
@@ -271,7 +272,7 @@ def filler(chain, published: bool = False):
                                                published)
     limit = len(row['labels'])
     if len(sample.labels) > limit:
-      largest = np.argsort(-transforms.areas(sample.boxes), kind='stable')[:limit]
+      largest = np.argsort(-areas(sample.boxes), kind='stable')[:limit]
       sample = sample.keep(np.sort(largest))
     height, width, count = sample.image.height, sample.image.width, len(sample.labels)
     row['size'][...] = height, width

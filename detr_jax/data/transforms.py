@@ -1,4 +1,4 @@
-"""What the host does to an image, its boxes and its masks together.
+"""What the host does to an image, its boxes, masks and maps together.
 
 A transform maps (sample, generator) to a sample. It draws from the generator alone, which is keyed by
 (seed, step, index in the global batch), and tells by `extent` how large it can make an image, so that a
@@ -13,76 +13,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from detr_jax.ops.masks import nearest
+from detr_jax.data.sample import Sample, crop, flip, pad, resize
 from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-  """An image with its objects.
-
-  Attributes:
-    image: RGB.
-    boxes: float64 `[n, 4]`, (left, top, right, bottom) in pixels.
-    labels: int32 `[n]`.
-    masks: bool `[n, height, width]` or None.
-  """
-  image: Image.Image
-  boxes: np.ndarray
-  labels: np.ndarray
-  masks: np.ndarray | None = None
-
-  def keep(self, chosen: np.ndarray) -> 'Sample':
-    """Returns the sample with the chosen objects alone; bool or int `[n]`."""
-    return dataclasses.replace(self, boxes=self.boxes[chosen], labels=self.labels[chosen],
-                               masks=None if self.masks is None else self.masks[chosen])
-
-
-def areas(boxes: np.ndarray) -> np.ndarray:
-  """Returns the areas `[n]` of boxes `[n, 4]`, 0 for those that are turned inside out."""
-  return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.), -1)
-
-
-def flip(sample: Sample, vertical: bool = False) -> Sample:
-  """Returns the mirror image: left and right change places, or top and bottom."""
-  axis, side = (1, sample.image.height) if vertical else (0, sample.image.width)
-  how = Image.Transpose.FLIP_TOP_BOTTOM if vertical else Image.Transpose.FLIP_LEFT_RIGHT
-  boxes = sample.boxes.copy()
-  boxes[:, axis], boxes[:, axis + 2] = side - sample.boxes[:, axis + 2], side - sample.boxes[:, axis]
-  masks = sample.masks if sample.masks is None else np.flip(sample.masks, 1 if vertical else 2)
-  return Sample(sample.image.transpose(how), boxes, sample.labels, masks)
-
-
-def crop(sample: Sample, left: int, top: int, width: int, height: int, visible: float = 0.) -> Sample:
-  """Returns a window; boxes are cut at its edge, and left out where nothing remains.
-
-  Args:
-    sample: what to cut.
-    left, top, width, height: of the window, within the image.
-    visible: the least share of a box's area that must remain.
-  """
-  boxes = sample.boxes - [left, top, left, top]
-  boxes = np.clip(boxes, 0., [width, height, width, height])
-  image = sample.image.crop((left, top, left + width, top + height))
-  masks = sample.masks
-  masks = masks if masks is None else masks[:, top:top + height, left:left + width]
-  kept = areas(boxes)
-  keep = (kept > 0.) & (kept >= visible * areas(sample.boxes))
-  return Sample(image, boxes, sample.labels, masks).keep(keep)
-
-
-def resize(sample: Sample, height: int, width: int) -> Sample:
-  """Returns the sample at another size: bilinear and antialiased, masks by `masks.nearest`."""
-  if (width, height) == sample.image.size:
-    return sample
-  scale = np.asarray([width / sample.image.width, height / sample.image.height] * 2)
-  masks = sample.masks
-  if masks is not None:
-    rows, columns = nearest(sample.image.height, height), nearest(sample.image.width, width)
-    masks = masks[:, rows[:, None], columns]
-  return Sample(sample.image.resize((width, height), Image.Resampling.BILINEAR), sample.boxes * scale,
-                sample.labels, masks)
 
 
 def resized(height: int, width: int, size: int, max_size: int = 0) -> tuple[int, int]:
@@ -216,7 +149,39 @@ class DETR:
       Resize(size, limit)
 
 
-TRANSFORMS = dict(flip=Flip, resize=Resize, random_crop=RandomCrop, detr=DETR)
+@dataclasses.dataclass(frozen=True)
+class ScaleJitter:
+  """Large-scale jitter (Ghiasi et al., Simple Copy-Paste, arXiv:2012.07177, section 3).
+
+  The image is brought to a size that fits `size` times a factor drawn from `low` to `high`, its aspect
+  kept. A random window of `size` is cut from what is larger; what is smaller lies at the top left and is
+  padded. `low`=.8, `high`=1.25 is the paper's standard jitter.
+
+  Attributes:
+    size: (height, width) of every result, that of the canvas.
+    low, high: least and largest factor.
+  """
+  size: tuple[int, int] = (1024, 1024)
+  low: float = .1
+  high: float = 2.
+
+  def __post_init__(self):
+    if not 0. < self.low <= self.high or min(self.size) < 1:
+      raise UserError(f'transform scale_jitter: low={self.low} must be positive and at most '
+                      f'high={self.high}, and size={self.size} at least 1x1')
+
+  def __call__(self, sample, rng):
+    height, width = sample.image.height, sample.image.width
+    scale = rng.uniform(self.low, self.high) * min(self.size[0] / height, self.size[1] / width)
+    sample = resize(sample, max(round(height * scale), 1), max(round(width * scale), 1))
+    height, width = min(sample.image.height, self.size[0]), min(sample.image.width, self.size[1])
+    return pad(crop(sample, *place(sample.image, width, height, rng), width, height), *self.size)
+
+  def extent(self, height, width):
+    return self.size
+
+
+TRANSFORMS = dict(flip=Flip, resize=Resize, random_crop=RandomCrop, detr=DETR, scale_jitter=ScaleJitter)
 
 
 def make(specs: Sequence[Mapping]) -> tuple[Transform, ...]:
