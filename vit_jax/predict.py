@@ -3,6 +3,7 @@
     python -m vit_jax.predict runs/quickstart photo.jpg folder_of_photos
     python -m vit_jax.predict runs/quickstart folder --top=3 --json --out=predictions.png
     python -m vit_jax.predict runs/quickstart-detr folder --threshold=.7 --out=boxes.png
+    python -m vit_jax.predict runs/quickstart-detr folder --write=voc:labelled
     python -m vit_jax.predict ViT-B_16.npz photo.jpg --model=vit_b16
     python -m vit_jax.predict vit_b16.augreg_imagenet21k_imagenet1k_384 photo.jpg
     python -m vit_jax.predict detr_r50.coco photo.jpg --json
@@ -36,6 +37,8 @@ def parser() -> Parser:
   flags.add_argument('--nms', type=number(0, 1, float), metavar='IOU',
                      help='of two boxes of a class that overlap more, drop the weaker (default: none)')
   flags.add_argument('--segments', metavar='FOLDER', help='write a PNG with the segments of each image')
+  flags.add_argument('--write', metavar='FORM:PATH', help='write the detections as coco:FILE.json, '
+                     'voc:FOLDER or yolo:FOLDER')
   flags.add_argument('--json', action='store_true', help='print JSON instead of a table')
   flags.add_argument('--out', metavar='FILE', help='draw the images with what was predicted')
   return flags
@@ -60,16 +63,16 @@ def predict(face, predictor, names: list[str], options: dict, as_json: bool, kee
   from vit_jax.faces import inputs
   width = max(len(listing.shown(name)) for name in names)
   printer = inputs.Printer(as_json, lambda record: face.text(record, width))
-  write, kept, bad = face.writer(predictor, names, **options), [], {}
-  asked = {**options, **(dict(masks=True) if keep else {})}
-  for name, prepared, answer in predictor.answers(names, **asked):
-    if isinstance(answer, errors.UserError):
-      bad[name] = answer
-      continue
-    printer.add(predictor.record(name, answer, **options))
-    write(name, answer)
-    if len(kept) < keep:
-      kept.append((name, prepared, answer))
+  asked, kept, bad = {**options, **(dict(masks=True) if keep else {})}, [], {}
+  with face.writer(predictor, names, **options) as write:
+    for name, prepared, answer in predictor.answers(names, **asked):
+      if isinstance(answer, errors.UserError):
+        bad[name] = answer
+        continue
+      printer.add(predictor.record(name, answer, **options))
+      write(name, answer)
+      if len(kept) < keep:
+        kept.append((name, prepared, answer))
   printer.close()
   return kept, bad
 
@@ -83,7 +86,7 @@ def main() -> None:
   sizes = dict(image_size=flags.image_size) if flags.image_size else {}
   face, predictor = faces.find(*filter(None, (flags.model, flags.checkpoint)), verbose=False, **sizes)
   options = faces.check_options(face, {name: getattr(flags, name) for name in (
-      'top', 'threshold', 'nms', 'segments')})
+      'top', 'threshold', 'nms', 'segments', 'write')})
   names = inputs.image_paths(flags.paths)
   kept, bad = predict(face, predictor, names, options, flags.json, face.DRAWN if flags.out else 0)
 

@@ -37,8 +37,10 @@ def places(name: str) -> list[coco.Place]:
         found[path] = coco.place(name, path, path[len(before):len(path) - len(after)])
     if found:
       return [found[path] for path in sorted(found)]
+  if others := coco.other_places(name):
+    return list(others.values())
   raise UserError(f"{name} is no folder with COCO's JSON by a usual name, such as "
-                  f'{coco.PLAIN[0].format("train")}; name the file')
+                  f'{coco.PLAIN[0].format("train")}, nor one of VOC or YOLO; name the file')
 
 
 def examine(place: coco.Place, fast: bool, outside: str = 'error', exif: str = 'upright'

@@ -9,8 +9,8 @@ from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD
 
 # {key: (default, what it is)}; `docs/config.md` is made of this table.
 DETECTION_DATA = {
-    'source': ('', "built-in name ('digit_scenes'), a folder with COCO's JSON, or the name of a TFDS "
-               'data set'),
+    'source': ('', "built-in name ('digit_scenes'), a folder with COCO's JSON, VOC's XML or YOLO's "
+               'text, or the name of a TFDS data set'),
     'data_dir': ('', 'where TFDS keeps its data'),
     'train': ('train', "training split, such as 'train2017', 'train[:90%]', 'val+test' or "
               "'FILE.json:IMAGES' (panoptic: 'FILE.json:IMAGES:PNGS:INSTANCES.json', the last for AP)"),

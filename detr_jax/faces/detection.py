@@ -1,5 +1,6 @@
 """The face of detection and panoptic segmentation: boxes, masks and segments of images."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from detr_jax import weights as WEIGHTS
 from detr_jax.data.checking import check, holds
 from detr_jax.data.sources import open_source
 from detr_jax.faces import segments as segment_pngs
+from detr_jax.faces import writing
 from detr_jax.faces.detector import Detections, Detector
 from detr_jax.faces.page import sections
 from detr_jax.faces.sheet import facts, sheet
@@ -22,7 +24,8 @@ from vit_jax import errors, task as task_lib, weights
 __all__ = ['COUNT', 'DRAWN', 'FORMAT', 'KNOWN', 'MODELS', 'OPTIONS', 'SHOWN', 'TASK', 'WEIGHTS', 'check',
            'draw', 'facts', 'holds', 'open_source', 'predictor', 'sections', 'sheet', 'text', 'writer']
 
-TASK, FORMAT, OPTIONS = 'a detector', 'huggingface', dict(threshold=None, nms=1., segments=None)
+TASK, FORMAT, OPTIONS = 'a detector', 'huggingface', dict(threshold=None, nms=1., segments=None,
+                                                          write=None)
 DRAWN, COUNT, SHOWN = 24, 12, 12
 SIDE = 480  # pixels of each image of a picture of several, and of one that is smaller
 
@@ -89,21 +92,34 @@ def draw(detector: Detector, kept: Sequence[tuple[str, np.ndarray, Detections]],
   save_figure(boxes.sheet(pictures, 3) if asked > 1 else pictures[0], path)
 
 
-def writer(detector: Detector, names: Sequence[str], segments: str | None = None, **_):
-  """Returns what writes the files that `predict` asks for beside its records: (name, answer) -> None.
+@contextlib.contextmanager
+def writer(detector: Detector, names: Sequence[str], segments: str | None = None,
+           write: str | None = None, **_):
+  """Gives what writes the files that `predict` asks for beside its records: (name, answer) -> None.
 
   Args:
     detector: that detects.
     names: of all images.
     segments: folder for a PNG with the segments of each image; None: nothing is written.
+    write: FORM:PATH, see `detr_jax.faces.writing`; None: nothing is written.
 
   Raises:
     UserError: for a model without segments, or a folder that cannot be.
   """
-  if not segments:
-    return lambda name, answer: None
-  if not detector.panoptic:
+  if segments and not detector.panoptic:
     raise errors.UserError('--segments: the model gives no segments; take a panoptic model, such as a '
                            'run of detr_r50_panoptic')
-  files = dict(zip(names, segment_pngs.segment_files(segments, names), strict=True))
-  return lambda name, answer: segment_pngs.write_segments(answer.picture[0], files[name])
+  categories = dict(zip(detector.info.category_ids, detector.classes, strict=True))
+  boxes = writing.Writer(write, names, categories) if write else None
+  files = segment_pngs.segment_files(segments, names) if segments else [None] * len(names)
+  pngs = dict(zip(names, files, strict=True))
+
+  def add(name, answer):
+    if pngs[name]:
+      segment_pngs.write_segments(answer.picture[0], pngs[name])
+    if boxes:
+      boxes.add(name, detector.record(name, answer))
+
+  yield add
+  if boxes:
+    boxes.close()

@@ -23,7 +23,7 @@ RESAMPLE = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BIC
                 area=Image.Resampling.BOX)
 
 # What Pillow raises for files that are none of its formats, or damaged.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
            struct.error, zlib.error, Image.DecompressionBombError)
 
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -81,7 +81,7 @@ def decode(content: bytes, channels: int, name: str) -> Image.Image:
     with _open(content) as file:
       file.load()
       return convert(upright(file), channels)
-  except _DAMAGE as error:
+  except DAMAGE as error:
     raise damaged(name, error) from None
 
 
@@ -90,7 +90,7 @@ def decode_flat(content: bytes, channels: int, name: str) -> Image.Image:
   try:
     with _open(content) as file:
       return convert(file, channels)
-  except _DAMAGE as error:
+  except DAMAGE as error:
     raise damaged(name, error) from None
 
 
@@ -108,7 +108,7 @@ def orientation(file: Image.Image) -> int:
   """Returns 1 to 8, as the EXIF tag of an opened image says; 1 where it says nothing that is known."""
   try:
     turn = file.getexif().get(_ORIENTATION, 1)
-  except _DAMAGE:  # the pixels may be whole all the same
+  except DAMAGE:  # the pixels may be whole all the same
     return 1
   return turn if turn in _TURNS else 1
 
@@ -198,7 +198,7 @@ class Quick:
       if size:
         self._turn = _TURNS[jpeg_orientation(self._content)]
       return size
-    except _DAMAGE as error:
+    except DAMAGE as error:
       raise damaged(self._name, error) from None
 
   @property

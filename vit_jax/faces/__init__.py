@@ -9,7 +9,7 @@ A face is a module; `FACES` lists them. A new task's face is one file and one li
   DRAWN, COUNT, SHOWN   images that `predict` draws, `explore` looks at and `data --show` shows
   predictor(loaded, origin)          -> `predictor.Predictor`
   text(record, width)                -> str, for the terminal
-  writer(predictor, names, **options)   -> (name, answer) -> None, writes files beside the records
+  writer(predictor, names, **options)   context of (name, answer) -> None: files beside the records
   draw(predictor, kept, path, asked, **options)   a picture of [(name, prepared, answer)]
   sections(predictor, config, pictures)           of the page, see `page`
   facts(data, config), sheet(data, task, config, count, step, path)    for `vit_jax.data`

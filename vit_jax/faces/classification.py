@@ -1,6 +1,7 @@
 """The face of classification: files in, probabilities and attention maps out."""
 
 import concurrent.futures
+import contextlib
 import functools
 import itertools
 import os
@@ -164,6 +165,7 @@ def draw(classifier: Classifier, kept: Sequence[tuple[str, np.ndarray, np.ndarra
                                          names=list(map(listing.shown, names))), path)
 
 
-def writer(classifier: Classifier, names: Sequence[str], **_) -> Callable[[str, Any], None]:
-  """Returns what writes files beside the records: nothing does."""
-  return lambda name, answer: None
+@contextlib.contextmanager
+def writer(classifier: Classifier, names: Sequence[str], **_):
+  """Gives what writes files beside the records: nothing does."""
+  yield lambda name, answer: None

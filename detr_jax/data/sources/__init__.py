@@ -58,7 +58,8 @@ def _open(name: str, data_dir: str, train: str, panoptic: bool, masks: bool, id_
   if folder and not os.path.exists(os.path.join(name, 'dataset_info.json')):
     return Coco(name, train, panoptic, masks, id_slots, on_error, outside, exif, segments)
   if not folder and (reason := no_folder(name)):
-    raise UserError(f'data source {name!r} is {reason}; expected a folder with annotations/*.json')
+    raise UserError(f'data source {name!r} is {reason}; expected a folder with annotations/*.json, or '
+                    'of VOC or YOLO')
   return TFDS(name, data_dir, masks, id_slots, on_error, exif == 'stored', segments == 'published')
 
 

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -61,8 +61,8 @@ class File:
             if not self.segmentations[k]]
 
 
-def load(path: str, keep_segmentations: bool = False, outside: str = 'error',
-         labelled: bool = True) -> File:
+def load(path: str, keep_segmentations: bool = False, outside: str = 'error', labelled: bool = True,
+         read: Callable[[], tuple[dict, list[Problem]]] | None = None) -> File:
   """Reads and checks a file; what can be told without opening an image.
 
   Args:
@@ -70,11 +70,12 @@ def load(path: str, keep_segmentations: bool = False, outside: str = 'error',
     keep_segmentations: polygons take much memory, so they stay only where masks are wanted.
     outside: 'error', or 'clip' for boxes that reach far out of their image.
     labelled: whether the file must have annotations: one that is only predicted on needs none.
+    read: gives the content of another format in COCO's form, and what is wrong with it.
 
   Raises:
     UserError: when it is missing, or not of COCO's form.
   """
-  content, problems = _parse(path, labelled)
+  content, problems = read() if read else _parse(path, labelled)
   categories = _categories(content['categories'], path)
   problems += _category_notes(categories)
   image_ids, kept, found = _images(content['images'])

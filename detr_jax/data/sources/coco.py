@@ -1,4 +1,4 @@
-"""COCO's JSON with folders of images: detection, instance and panoptic segmentation."""
+"""Annotations with folders of images: COCO's JSON, and through it VOC's XML and YOLO's text."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from detr_jax.data.sources import annotations as files
-from detr_jax.data.sources import exif, segmentation
+from detr_jax.data.sources import exif, segmentation, voc, yolo
 from detr_jax.data.sources.base import (
     Categories, DetectionExample, DetectionSplit, coco_annotations, say)
 from detr_jax.data.sources.lookup import Folder, best_folder, locate
@@ -30,12 +30,23 @@ PNGS = ('panoptic_{}', 'annotations/panoptic_{}')
 class Place:
   """Where a split lies: its JSON, the folders its images may be in, and that of its panoptic PNGs.
 
-  `instances` is where the instance annotations of panoptic ones would be; '' for none.
+  `instances` is where the instance annotations of panoptic ones would be; '' for none. `read` gives the
+  content of another format than COCO's, of which `json` is what lists the images.
   """
   json: str
   folders: tuple[str, ...]
   pngs: tuple[str, ...] = ()
   instances: str = ''
+  read: Callable | None = None
+
+
+def other_places(root: str) -> dict[str, Place]:
+  """Returns {split: place} of a folder in the form of VOC or YOLO; {} of another."""
+  for form, folder in ((yolo, lambda split: root), (voc, lambda split: voc.image_folder(root, split))):
+    if found := form.splits(root):
+      return {split: Place(path, (folder(split),), read=functools.partial(form.read, root, split))
+              for split, path in found.items()}
+  return {}
 
 
 def find(root: str, split: str, panoptic: bool) -> Place:
@@ -63,6 +74,11 @@ def find(root: str, split: str, panoptic: bool) -> Place:
   tried = [path(pattern.format(split)) for pattern in (
       (PANOPTIC,) if panoptic else (BOXES, PLAIN[1], *ANY))]
   found = next((file for file in tried if os.path.isfile(file)), None)
+  others = {} if found or panoptic else other_places(root)
+  if split in others:
+    return others[split]
+  if others:
+    raise UserError(f'{root} has no split {split!r}; it has {", ".join(others)}')
   if not found:
     there = sorted(os.path.relpath(file, root) for pattern in ('*.json', '*/*.json')
                    for file in glob.glob(path(pattern)))
@@ -76,7 +92,7 @@ def split_parts(root: str, split: str, panoptic: bool) -> list[Part]:
   """Returns the parts of a split; names that exist may hold '+' and brackets, see `parse_split`."""
   def exists(name):
     try:
-      return os.path.isfile(find(root, name, panoptic).json)
+      return os.path.exists(find(root, name, panoptic).json)
     except UserError:
       return False
   return parse_split(split, exists)
@@ -115,7 +131,7 @@ def open_place(where: Place, masks: bool, outside: str = 'error', labelled: bool
   Raises:
     UserError: when the annotations cannot be read at all.
   """
-  file = files.load(where.json, masks, outside, labelled)
+  file = files.load(where.json, masks, outside, labelled, where.read)
   folder = best_folder(where.folders, file.file_names)
   pngs = best_folder(where.pngs, file.pictures or ())
   images, problems = _paths(folder, file.file_names, 'the file of image {}, {}, is not in {}', file)
