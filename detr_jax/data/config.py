@@ -30,6 +30,7 @@ DETECTION_DATA = {
                   'multiple of 8'),
     'transforms': ([], 'what the host does to training images, see detr_jax.data.transforms'),
     'test_transforms': ([], 'what it does to evaluated images'),
+    'augment': ([], 'colour operations on the device, such as dict(name="color_jitter")'),
     'mean': (IMAGENET_MEAN, 'per channel, of values in [0, 1]'),
     'std': (IMAGENET_STD, 'standard deviation, likewise'),
     'on_error': ('raise', "'raise', or 'skip' images that cannot be read and annotations that are "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import numpy as np
 
 from detr_jax import models
 from detr_jax import weights as weights_lib
-from detr_jax.data import limits, pipeline, sources, transforms
+from detr_jax.data import colours, limits, pipeline, sources, transforms
 from detr_jax.data.info import DetectionInfo
 from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
@@ -34,12 +34,14 @@ class Detection:
     ground_truth: (name of a split in `config.data`) -> what it is measured against, see
       `sources.ground_truth`.
     max_detections: detections per image that are evaluated.
+    ops: colour operations on training images, see `detr_jax.data.colours`.
   """
   model: nn.Module
   info: DetectionInfo
   criterion: Any
   ground_truth: Any = None
   max_detections: int = 100
+  ops: Sequence[Mapping] = ()
 
   best = 'ap'
   face = 'detr_jax.faces.detection'
@@ -66,7 +68,9 @@ class Detection:
     detections = options.pop('max_detections', 100)
     criterion = losses(**decided, **options)
     truth = functools.cache(functools.partial(sources.ground_truth, config.data))
-    return cls(model, info, criterion, truth, detections)
+    ops = [dict(op) for op in config.data.get('augment', ())]
+    colours.check(ops)
+    return cls(model, info, criterion, truth, detections, ops)
 
   @staticmethod
   def losses(model: nn.Module) -> tuple[dict[str, Any], type]:
@@ -124,12 +128,18 @@ class Detection:
     return self.model.init(rng, image)
 
   def augment(self, batch, rng):
-    """Returns the batch with what every row counts for in all of it."""
+    """Returns the batch after the colour operations, with what every row counts for in all of it."""
+    if self.ops:
+      inside = positions.valid(batch['size'], *[batch['image'].shape[1:3]] * 2)[..., None]
+      images = colours.apply(batch['image'].astype(jnp.float32) / 255., inside, rng, self.ops)
+      batch = {**batch, 'image': images}
     return {**batch, **self.criterion.shares(batch, self.family.slots(self.model))}
 
   def _images(self, batch) -> jax.Array:
     """Returns normalised images; what lies outside them is 0, as if it had been padded afterwards."""
-    images = batch['image'].astype(jnp.float32) / 255.
+    images = batch['image']
+    if images.dtype == jnp.uint8:
+      images = images.astype(jnp.float32) / 255.
     images = (images - jnp.asarray(self.info.mean)) / jnp.asarray(self.info.std)
     return images * positions.valid(batch['size'], images.shape[1:3], images.shape[1:3])[..., None]
 

@@ -42,6 +42,11 @@ def check(ops: Sequence[Mapping], channels: int = 3) -> None:
                                jax.random.key(0), ops))
 
 
+def keys(key: jax.Array, count: int) -> jax.Array:
+  """Returns a key for each image of a global batch."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+
+
 def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[Mapping],
           mean: Sequence[float] = (.5,), std: Sequence[float] = (.5,)) -> tuple[jax.Array, jax.Array]:
   """Applies the operations of `config.data.augment` in their order.
@@ -63,8 +68,8 @@ def apply(images: jax.Array, targets: jax.Array, key: jax.Array, ops: Sequence[M
       images, targets = operation(images, targets, stage, **settings)
     else:
       settings |= {k: v for k, v in facts.items() if k in inspect.signature(operation).parameters}
-      keys = jax.vmap(jax.random.fold_in, (None, 0))(stage, jnp.arange(images.shape[0]))
-      images = jax.vmap(lambda x, k: operation(x, k, **settings))(images, keys)  # noqa: B023
+      images = jax.vmap(lambda x, k: operation(x, k, **settings))(  # noqa: B023
+          images, keys(stage, images.shape[0]))
   return images, targets
 
 

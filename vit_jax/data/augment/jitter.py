@@ -30,7 +30,7 @@ def shift_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
 
 def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, contrast: Strength = .4,
                  saturation: Strength = .4, hue: Annotated[float, Number(0., .5)] = 0.,
-                 probability: Probability = 1.) -> jax.Array:
+                 probability: Probability = 1., inside: jax.Array | None = None) -> jax.Array:
   """Changes brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
 
   The first three blend with black, with the mean grey and with the grey image, by a factor drawn from
@@ -42,6 +42,7 @@ def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, co
     brightness, contrast, saturation: the s above; 0 for none.
     hue: the hue turns by up to this share of the circle either way.
     probability: of any change.
+    inside: bool `[height, width, 1]`: the pixels that the mean grey is of; None: all.
   """
   if saturation or hue:
     require_rgb(image, 'saturation or hue of color_jitter')
@@ -53,7 +54,7 @@ def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, co
   out = image
   for step in jax.random.permutation(order, 4):
     gray = luma(out)
-    degenerate = jnp.where(step == 0, 0., jnp.where(step == 1, gray.mean(), gray))
+    degenerate = jnp.where(step == 0, 0., jnp.where(step == 1, gray.mean(where=inside), gray))
     factor = jnp.where(step < 3, factors[jnp.minimum(step, 2)], 1.)
     blended = jnp.clip(degenerate + product(factor, out - degenerate), 0., 1.)
     out = jnp.where(step == 3, shift_hue(out, turn), blended) if hue else blended

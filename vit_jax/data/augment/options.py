@@ -8,8 +8,8 @@ from typing import Annotated
 
 from vit_jax.errors import UserError, unknown
 
-# Arguments that `augment.apply` gives; everything else in a signature is an option of the config.
-GIVEN = ('image', 'images', 'targets', 'key', 'mean', 'std')
+# Arguments that are given by the caller; everything else in a signature is an option of the config.
+GIVEN = ('image', 'images', 'targets', 'key', 'mean', 'std', 'inside')
 
 
 @dataclasses.dataclass(frozen=True)
