@@ -132,8 +132,8 @@ IMAGE_DATA = {
 }
 
 
-def tree(table: Mapping[str, tuple]) -> ConfigDict:
-  """Returns the defaults of a table of keys, those with dots as groups."""
+def tree(table: Mapping[str, tuple], **values) -> ConfigDict:
+  """Returns the defaults of a table of keys, those with dots as groups; `values` take their place."""
   out = {}
   for key, (default, _) in table.items():
     *groups, name = key.split('.')
@@ -141,7 +141,7 @@ def tree(table: Mapping[str, tuple]) -> ConfigDict:
     for group in groups:
       node = node.setdefault(group, {})
     node[name] = copy.deepcopy(default)
-  return ConfigDict(out)
+  return ConfigDict({**out, **values})
 
 
 def base() -> ConfigDict:
@@ -151,10 +151,7 @@ def base() -> ConfigDict:
 
 def image_data(source: str, resolution: tuple[int, int], batch_size: int) -> ConfigDict:
   """Returns `config.data` for labelled images: every key of `IMAGE_DATA`, with plain defaults."""
-  data = tree(IMAGE_DATA)
-  data.update(source=source, batch_size=batch_size)
-  data.resolution = resolution
-  return data
+  return tree(IMAGE_DATA, source=source, batch_size=batch_size, resolution=resolution)
 
 
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:

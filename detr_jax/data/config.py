@@ -51,8 +51,5 @@ def detection_data(source: str, batch_size: int, canvases: Sequence[tuple[int, i
     canvases: (height, width) pairs.
     **options: other keys.
   """
-  data = tree(DETECTION_DATA)
-  data.update(source=source, batch_size=batch_size)
-  data.canvases = tuple(map(tuple, canvases))
-  data.update(options)
-  return data
+  return tree(DETECTION_DATA, source=source, batch_size=batch_size,
+              canvases=tuple(map(tuple, canvases)), **options)
