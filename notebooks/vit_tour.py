@@ -42,7 +42,7 @@ import tempfile
 import numpy as np
 
 import vit_jax
-from vit_jax import main, trees, weights
+from vit_jax import main, models, trees
 from vit_jax.data.sources.memory import digits
 from vit_jax.visual import attention, drawing, filters, galleries, positions
 
@@ -116,7 +116,7 @@ drawing.draw_filters(found, shares)
 # vectors have become.
 
 # %%
-grid = weights.model_grid(model, info.image_size)
+grid = models.family(model).grid(model, info.image_size)
 table = np.asarray(params['Transformer']['posembed_input']['pos_embedding'])
 table = table[0, grid.positions:].reshape(*grid.size, -1)  # without the class token's
 drawing.draw_position_similarity(positions.position_similarity(table))

@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from vit_jax import compilation, config as config_lib, errors, weights
+from vit_jax import compilation, config as config_lib, errors, models, weights
 from vit_jax.training import evaluate, loop
 from vit_jax.layers.positions import resample
 
@@ -58,7 +58,7 @@ def table(way: str, old: np.ndarray, grid, new, extra: int) -> np.ndarray:
 def write_ways(run: str, workdir: str, resolution: int) -> dict[str, str]:
   """Writes the three weight files and returns {way: path}."""
   loaded = weights.load(run, verbose=False)
-  shapes = [weights.model_grid(loaded.model, size)
+  shapes = [models.family(loaded.model).grid(loaded.model, size)
             for size in (loaded.info.image_size, (resolution, resolution))]
   paths = {}
   for way in WAYS:
