@@ -44,14 +44,9 @@ def main() -> None:
   """Runs the command line."""
   flags = parser().parse_args()
   from vit_jax import faces, weights
-  origin, first = weights.origin(flags.source, faces.known()), None
-  for face in faces.candidates(origin, flags.model):
-    try:
-      print('\n'.join(convert(face, origin, flags)))
-      return
-    except weights.UnknownFormat as error:  # perhaps another task's
-      first = first or error
-  raise first
+  origin = weights.origin(flags.source, faces.known())
+  told = faces.first_that_reads(origin, flags.model, use=lambda face: convert(face, origin, flags))
+  print('\n'.join(told))
 
 
 if __name__ == '__main__':

@@ -11,14 +11,16 @@ A face is a module; `FACES` lists them. A new task's face is one file and one li
   text(record, width)                -> str, for the terminal
   writer(predictor, names, **options)   context of (name, answer) -> None: files beside the records
   draw(predictor, kept, path, asked, **options)   a picture of [(name, prepared, answer)]
-  sections(predictor, config, pictures)           of the page, see `page`
+  sections(predictor, config, names, split)       of the page, see `page`
   facts(data, config), sheet(data, task, config, count, step, path)    for `vit_jax.data`
   holds(path), check(paths, **options)            for `vit_jax.data --check`
   open_source(config.data)           the source of a run
 """
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from vit_jax.errors import UserError
 
@@ -84,11 +86,27 @@ def find(name: str, path: str | None = None, **options) -> tuple:
   for face in faces():
     if path is None and name in face.MODELS.variants():
       face.WEIGHTS.load(name)  # says what is missing
-  origin, first = weights.origin(path or name, known()), None
-  for face in candidates(origin, name if path else None):
+  origin, model = weights.origin(path or name, known()), [name] if path else []
+  return first_that_reads(origin, *model, use=lambda face: (
+      face, face.predictor(face.WEIGHTS.load(*model, origin, **options), origin)))
+
+
+def first_that_reads(origin, model: str | None = None, *, use: Callable[[ModuleType], Any]):
+  """Returns what the first of the `candidates` returns whose weights have the format.
+
+  Args:
+    origin: a `vit_jax.weights.Run` or `File`.
+    model: its name, if given.
+    use: called with a face.
+
+  Raises:
+    UserError: that of the likeliest, where no face knows the format.
+  """
+  from vit_jax import weights
+  first = None
+  for face in candidates(origin, model):
     try:
-      loaded = face.WEIGHTS.load(*([name] if path else []), origin, **options)
-      return face, face.predictor(loaded, origin)
+      return use(face)
     except weights.UnknownFormat as error:  # perhaps another task's
       first = first or error
   raise first

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import compilation, models, trees, weights
 from vit_jax import models as MODELS
 from vit_jax import weights as WEIGHTS
-from vit_jax.data import augment, crops, images, listing
+from vit_jax.data import crops, images, listing
 from vit_jax.data.sources import Example, open_source
 from vit_jax.errors import UserError
 from vit_jax.faces import inputs
@@ -49,13 +48,13 @@ class Classifier(Predictor):
     self._cut = crops.make(self.info.eval_crop, self.info.image_size, self.info.interpolation)
     self._output = OUTPUTS[output]
     self._predict = compilation.jit(lambda variables, image: self._output(
-        self.model.apply(variables, self._normalized(image))))
+        self.model.apply(variables, self.normalize(image))))
     self._attend = compilation.jit(self._attention)
 
   @functools.cached_property
   def _features(self):
     own = self.model.clone(num_classes=None)
-    return compilation.jit(lambda variables, image: own.apply(variables, self._normalized(image)))
+    return compilation.jit(lambda variables, image: own.apply(variables, self.normalize(image)))
 
   def prepare(self, image: str | np.ndarray) -> np.ndarray:
     """Returns an image as the model sees it, uint8 `[height, width, channels]`.
@@ -72,11 +71,8 @@ class Classifier(Predictor):
     return self._cut(example.image(self.info.channels) if self.info.antialias else
                      example.quick(self.info.channels, antialias=False))
 
-  def _normalized(self, image):
-    return augment.normalize(image.astype(jnp.float32) / 255., self.info.mean, self.info.std)
-
   def _attention(self, variables, image):
-    _, state = self.model.apply(variables, self._normalized(image), mutable=['intermediates'])
+    _, state = self.model.apply(variables, self.normalize(image), mutable=['intermediates'])
     return {k: v[0] for k, v in trees.flatten(state['intermediates']).items()}
 
   def answers(self, images_: Sequence, **options) -> Iterator[tuple[Any, Any, Any]]:

@@ -1,13 +1,13 @@
 """What `vit_jax.load` returns for every task: a model with its parameters, ready to answer."""
 
+import abc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vit_jax import trees
 from vit_jax.weights import Loaded
 
 
-class Predictor:
+class Predictor(abc.ABC):
   """A model with its parameters; unpacks into `model, params, info`.
 
       predictor = vit_jax.load('vit_b16.augreg_imagenet21k_imagenet1k_384')
@@ -42,6 +42,7 @@ class Predictor:
     """Returns what the model takes, see `vit_jax.weights.Loaded.normalize`."""
     return self.loaded.normalize(images)
 
+  @abc.abstractmethod
   def answers(self, images: Sequence, **options) -> Iterator[tuple[Any, Any, Any]]:
     """Yields (image as given, what was prepared of it, the answer or a UserError) for each image.
 
@@ -51,11 +52,10 @@ class Predictor:
       images: paths of files, or uint8 `[height, width, channels]`.
       **options: of the task, see `predict`.
     """
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def record(self, name: str, answer: Any, **options) -> dict:
     """Returns an answer as JSON has it."""
-    raise NotImplementedError
 
   def predict(self, images: Sequence, **options) -> list[dict]:
     """Returns a record for each image, as `python -m vit_jax.predict --json` prints it.
@@ -75,9 +75,7 @@ class Predictor:
     return out
 
   def __iter__(self) -> Iterator:
-    return iter((self.model, self.params, self.info))
+    return iter(self.loaded)
 
   def __repr__(self) -> str:
-    size = 'x'.join(map(str, (*self.info.image_size, self.info.channels)))
-    return (f'{type(self).__name__}({type(self.model).__name__} with {trees.count(self.params):,} '
-            f'parameters, images {size}, {self.info.num_classes} classes)')
+    return self.loaded.described(type(self).__name__)

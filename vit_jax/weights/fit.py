@@ -54,7 +54,6 @@ class Report:
     reinitialised: {path: why, '' where the weights lack it}.
     ignored: paths, or sentences.
     note: sentences.
-    head: whether what belongs to the classes was loaded.
     classes: beginnings of the paths that belong to them.
   """
   loaded: list[str] = dataclasses.field(default_factory=list)
@@ -62,8 +61,12 @@ class Report:
   reinitialised: dict[str, str] = dataclasses.field(default_factory=dict)
   ignored: list[str] = dataclasses.field(default_factory=list)
   note: list[str] = dataclasses.field(default_factory=list)
-  head: bool = False
   classes: tuple[str, ...] = ()
+
+  @property
+  def head(self) -> bool:
+    """Whether what belongs to the classes was loaded."""
+    return any(path.startswith(self.classes) for path in self.loaded)
 
   @property
   def reset(self) -> bool:
@@ -91,8 +94,6 @@ def grouped(entries: Iterable[str]) -> list[str]:
   count = collections.Counter(tops.values())
   return list(dict.fromkeys(entry if count[top] < GROUPED else f'{top} ({count[top]} arrays)'
                             for entry, top in tops.items()))
-
-
 
 
 def fit(flat: trees.Flat, target: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = CLASSIFIER, *,
@@ -138,7 +139,7 @@ def fit(flat: trees.Flat, target: Mapping[str, jax.ShapeDtypeStruct], rules: Rul
   wrong['unexpected'] = [path for path in flat if not path.startswith(spare)]
   report.ignored += [path for path in flat if path.startswith(spare)]
   report.loaded += out
-  report.classes, report.head = rules.classes, any(path.startswith(rules.classes) for path in out)
+  report.classes = rules.classes
   _complain(wrong, rules)
   return {k: np.asarray(v, target[k].dtype) for k, v in out.items()}, report
 

@@ -61,13 +61,17 @@ class Loaded:
     return normalize(images.astype(jnp.float32) / (255. if whole else 1.), self.info.mean,
                      self.info.std)
 
+  def described(self, as_: str) -> str:
+    """Returns 'NAME(MODEL with N parameters, images HxWxC, K classes)', in place of all arrays."""
+    size = 'x'.join(map(str, (*self.info.image_size, self.info.channels)))
+    return (f'{as_}({type(self.model).__name__} with {trees.count(self.params):,} parameters, images '
+            f'{size}, {self.info.num_classes} classes)')
+
   def __iter__(self) -> Iterator:
     return iter((self.model, self.params, self.info))
 
   def __repr__(self) -> str:
-    size = 'x'.join(map(str, (*self.info.image_size, self.info.channels)))
-    return (f'Loaded({type(self.model).__name__} with {trees.count(self.params):,} parameters, images '
-            f'{size}, {self.info.num_classes} classes)')
+    return self.described(type(self).__name__)
 
 
 def read(path: str | Origin, num_heads: int | None = None) -> Source:

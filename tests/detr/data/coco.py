@@ -1,10 +1,18 @@
-"""Writes small COCO data sets for tests."""
+"""Writes small COCO data sets for tests, opens and checks them."""
 
+import contextlib
+import io
 import json
 import os
 
 import numpy as np
 from PIL import Image
+
+from detr_jax.data import pipeline
+from detr_jax.data.config import detection_data
+from vit_jax import sharding
+from vit_jax.data import __main__ as data_command
+from vit_jax.errors import UserError
 
 
 def box(number, image, rectangle, category=1, **more):
@@ -102,3 +110,20 @@ def panoptic_scene(root, split='val', instances=True):
     write(root, split, {n: ids.shape for n, ids in images.items()},
           [a for n in things for a in things[n]], draw=False)
   return images, kinds
+
+
+def build(root, canvas=(20, 30), **options):
+  """Returns the pipelines of a data set; `options` are those of `detection_data`."""
+  data = detection_data(str(root), 1, (canvas,), **{**dict(test='train'), **options})
+  return pipeline.build(data, 0, sharding.make_mesh(1))
+
+
+def checked(*argv):
+  """Returns (what `--check` prints, its error)."""
+  out, error = io.StringIO(), ''
+  with contextlib.redirect_stdout(out):
+    try:
+      data_command.main(['--check', *map(str, argv)])
+    except UserError as found:
+      error = str(found)
+  return out.getvalue(), error

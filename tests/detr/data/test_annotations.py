@@ -1,7 +1,5 @@
 """What other programs write into COCO's JSON: ids, names of files, conventions of boxes, copies."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -11,12 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax.data import pipeline, sources
+from detr_jax.data import sources
 from detr_jax.data.config import detection_data
 from detr_jax.evaluation import average_precision
 from tests.detr.data import coco
-from vit_jax import sharding
-from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 SIZES = {i: (20, 30) for i in (1, 2, 3)}
@@ -37,22 +33,6 @@ def write(root, change=lambda content: None, split='train', encode=lambda text: 
 
 def split(root, name='train', **options):
   return sources.open_source(detection_data(str(root), 1, ((20, 30),), **options)).split(name)
-
-
-def build(root, **options):
-  data = detection_data(str(root), 1, ((20, 30),), **{**dict(test='train'), **options})
-  return pipeline.build(data, 0, sharding.make_mesh(1))
-
-
-def checked(*argv):
-  """Returns (lines of the check, its error)."""
-  out, error = io.StringIO(), ''
-  with contextlib.redirect_stdout(out):
-    try:
-      data_command.main(['--check', *map(str, argv)])
-    except UserError as found:
-      error = str(found)
-  return out.getvalue(), error
 
 
 def boxes_of(found):
@@ -81,7 +61,7 @@ def test_numbers_may_be_missing_repeated_or_text(tmp_path, capsys, change, said)
   told = capsys.readouterr().err
   assert said in told if said else not told
   assert sound.annotations() == other.annotations() and boxes_of(sound) == boxes_of(other)
-  printed, error = checked(tmp_path / 'other')
+  printed, error = coco.checked(tmp_path / 'other')
   assert not error and said in printed and 'id -1' not in printed
 
 
@@ -116,7 +96,7 @@ def test_what_cannot_be_read_is_named(tmp_path, change, said):
   with pytest.raises(UserError) as told:
     split(tmp_path)
   assert said in str(told.value)
-  printed, error = checked(tmp_path, '--fast')
+  printed, error = coco.checked(tmp_path, '--fast')
   assert said in printed and error
 
 
@@ -164,7 +144,7 @@ def test_boxes_far_outside_are_refused_or_cut(tmp_path):
   assert found.read(0).boxes[0].tolist() == [0, 2, 10, 12] and found.counts.tolist() == [2, 1, 1]
   truth = found.annotations()['annotations']
   assert truth[0]['bbox'] == [-20, 2, 30, 10] and len(truth) == 4  # nobody can find what lies outside
-  assert not checked(tmp_path, '--outside=clip')[1] and checked(tmp_path)[1]
+  assert not coco.checked(tmp_path, '--outside=clip')[1] and coco.checked(tmp_path)[1]
   write(tmp_path, each('bbox', lambda a: [1e12, 1, 5, 5]))
   with pytest.raises(UserError, match='reaches far out'):
     split(tmp_path, outside='clip')
@@ -195,14 +175,14 @@ def test_notes_of_each_kind_are_told_whatever_files_are_called(tmp_path, capsys)
 def test_a_test_file_needs_no_annotations(tmp_path, capsys):
   write(tmp_path)
   write(tmp_path, lambda c: c.pop('annotations'), 'test')
-  data = build(tmp_path, test='test')
+  data = coco.build(tmp_path, test='test')
   assert 'has no annotations: detections are written' in capsys.readouterr().err
   assert len(list(data.splits['test'])) == 3
   truth = split(tmp_path, 'test').annotations()
   assert len(truth['images']) == 3 and not truth['annotations']
   assert average_precision.summarize(average_precision.evaluate(truth, []))['ap'] == -1
   with pytest.raises(UserError, match="has no list 'annotations'"):
-    build(tmp_path, train='test')
+    coco.build(tmp_path, train='test')
 
 
 @pytest.mark.parametrize('encode', [
@@ -234,7 +214,7 @@ def test_files_are_found_under_nearly_their_names(tmp_path, capsys, written, the
   if written != './1.png':
     shown = there.encode('utf-8', 'backslashreplace').decode()
     assert f'nearly theirs: {shown} for {written}' in capsys.readouterr().err
-  printed, error = checked(tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert not error
 
 
@@ -287,9 +267,10 @@ def test_an_exif_turn_that_keeps_the_size_is_told_and_may_be_left_out(tmp_path, 
   turned(tmp_path / 'train' / name, pixels, tag)
   note = f'1 of 1 images that were looked at are turned by their EXIF tag.*{name}.*data.exif=stored'
   found = split(tmp_path)
-  said, printed = capsys.readouterr().err, checked(tmp_path)[0]
+  said, printed = capsys.readouterr().err, coco.checked(tmp_path)[0]
   assert bool(re.search(note, said)) == bool(re.search(note, printed)) == (tag != 1)
   inside = lambda example: np.asarray(example.image())[2:8, 3:13].mean()
   assert inside(found.read(0)) < 200 or tag == 1
   assert inside(split(tmp_path, exif='stored').read(0)) > 240
-  assert 'EXIF' not in capsys.readouterr().err and 'EXIF' not in checked(tmp_path, '--exif=stored')[0]
+  assert 'EXIF' not in capsys.readouterr().err
+  assert 'EXIF' not in coco.checked(tmp_path, '--exif=stored')[0]

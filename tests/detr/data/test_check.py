@@ -5,10 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from detr_jax.data import pipeline
-from detr_jax.data.config import detection_data
 from tests.detr.data import coco
-from vit_jax import sharding
 from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
@@ -32,35 +29,20 @@ BAD = [
 ]
 
 
-def run(capsys, *argv):
-  """Returns (what is printed, the error)."""
-  error = ''
-  try:
-    data_command.main(['--check', *map(str, argv)])
-  except UserError as found:
-    error = str(found)
-  return capsys.readouterr().out, error
-
-
-def build(root, **options):
-  data = detection_data(str(root), 1, ((20, 30),), test='train', **options)
-  return pipeline.build(data, 0, sharding.make_mesh(1))
-
-
 @pytest.mark.parametrize('entry, said', BAD)
-def test_a_bad_annotation_is_told_before_training(tmp_path, capsys, entry, said):
+def test_a_bad_annotation_is_told_before_training(tmp_path, entry, said):
   coco.write(tmp_path, 'train', IMAGES, GOOD)
   coco.write(tmp_path, 'train', IMAGES, [*GOOD, entry], draw=False)
   with pytest.raises(UserError) as told:
-    build(tmp_path)
+    coco.build(tmp_path)
   assert said in str(told.value) and 'instances_train.json' in str(told.value)
-  printed, error = run(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert f'error: {said}' in printed or said in printed
   assert error.startswith('1 error(s)')
-  assert build(tmp_path, on_error='skip').train.reader.splits[0].counts.tolist() == [3, 2, 0]
+  assert coco.build(tmp_path, on_error='skip').train.reader.splits[0].counts.tolist() == [3, 2, 0]
 
 
-def test_all_problems_are_listed_at_once(tmp_path, capsys):
+def test_all_problems_are_listed_at_once(tmp_path):
   path = coco.write(tmp_path, 'train', {**IMAGES, 4: (20, 30)}, GOOD)
   (tmp_path / 'train' / '2.png').write_bytes(b'no picture')
   (tmp_path / 'train' / '3.png').unlink()
@@ -71,7 +53,7 @@ def test_all_problems_are_listed_at_once(tmp_path, capsys):
   content['images'][3]['width'] = 31
   content['images'] += [dict(id='a', file_name='a.png', width=3, height=-1)]
   json.dump(content, open(path, 'w'))
-  printed, error = run(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   for said in (*(said for _, said in BAD), 'note: 8 annotations have the id 3',
                'cannot read the image', 'the file of image 3, 3.png, is not in',
                '4.png (id 4) is 30x20 pixels',
@@ -82,24 +64,24 @@ def test_all_problems_are_listed_at_once(tmp_path, capsys):
                'note: 2 image(s) have no box', '2 classes: cat 6, dog 3'):
     assert said in printed, (said, printed)
   assert error.startswith(f'{printed.count("  error: ")} error(s) in')
-  fast, _ = run(capsys, tmp_path, '--fast')
+  fast, _ = coco.checked(tmp_path, '--fast')
   assert 'cannot read the image' not in fast and 'is not in' in fast
 
 
-def test_corners_instead_of_sizes_are_recognised(tmp_path, capsys):
+def test_corners_instead_of_sizes_are_recognised(tmp_path):
   corners = [coco.box(i, 1 + i % 3, (12 + i, 8, 17 + i, 15)) for i in range(1, 8)]
   coco.write(tmp_path, 'train', IMAGES, GOOD)
   coco.write(tmp_path, 'train', IMAGES, corners, draw=False)
   with pytest.raises(UserError, match=r'like \[left, top, right, bottom\], as in annotation 3 of'):
-    build(tmp_path)
+    coco.build(tmp_path)
 
 
 def test_a_missing_image_stops_and_a_skipped_one_does_not(tmp_path):
   coco.write(tmp_path, 'train', IMAGES, GOOD)
   (tmp_path / 'train' / '2.png').unlink()
   with pytest.raises(UserError, match=r'the file of image 2, 2.png, is not in .*train$'):
-    build(tmp_path)
-  data = build(tmp_path, on_error='skip')
+    coco.build(tmp_path)
+  data = coco.build(tmp_path, on_error='skip')
   assert {int(batch['index'][0]) for _, batch in data.train.after(0, 6)} == {0, 2}
   assert sum(float(batch['mask'][0]) for batch in data.splits['test']) == 2
 
@@ -113,24 +95,24 @@ def test_a_missing_image_stops_and_a_skipped_one_does_not(tmp_path):
     ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', 'hold none'),
     ('{"images": [{"id": 1, "file_name": "1.png", "width": 3, "height": 3}], "annotations": [], '
      '"categories": [{"id": 1, "name": "a"}]}', 'contains no boxes')])
-def test_what_is_no_annotations_is_told(tmp_path, capsys, text, said):
+def test_what_is_no_annotations_is_told(tmp_path, text, said):
   coco.write(tmp_path, 'train', IMAGES, GOOD)
   (tmp_path / 'annotations' / 'instances_train.json').write_text(text)
   with pytest.raises(UserError, match=said):
-    build(tmp_path)
+    coco.build(tmp_path)
   if 'hold' not in said and 'no boxes' not in said:
-    printed, error = run(capsys, tmp_path)
+    printed, error = coco.checked(tmp_path)
     assert said in printed and error.startswith('1 error(s)')
 
 
-def test_real_data_is_sound(shared, capsys):
-  printed, error = run(capsys, shared('data/coco_panoptic_sample/annotations/panoptic_val2017.json'))
+def test_real_data_is_sound(shared):
+  printed, error = coco.checked(shared('data/coco_panoptic_sample/annotations/panoptic_val2017.json'))
   assert not error and '50 boxes (3 crowds), at most 32 in one; 6 small, 31 medium, 13 large' in printed
-  printed, error = run(capsys, '--fast', shared('data/bccd'))
+  printed, error = coco.checked('--fast', shared('data/bccd'))
   assert not error and '3 classes: RBC 2,381, WBC 214, Platelets 209' in printed
 
 
-def test_wrong_panoptic_pictures_are_told(shared, tmp_path, capsys):
+def test_wrong_panoptic_pictures_are_told(shared, tmp_path):
   import shutil
   root = tmp_path / 'sample'
   shutil.copytree(shared('data/coco_panoptic_sample'), root)
@@ -140,7 +122,7 @@ def test_wrong_panoptic_pictures_are_told(shared, tmp_path, capsys):
   segments = content['annotations'][1]['segments_info']
   segments[0]['id'], lost = 5, segments[0]['id']
   path.write_text(json.dumps(content))
-  printed, error = run(capsys, path)
+  printed, error = coco.checked(path)
   assert error.startswith('3 error(s)') and '000000142238.png is not in' in printed
   assert 'belongs to segment 5 of segments_info' in printed
   assert f'has pixels of segment {lost}, which is not in' in printed

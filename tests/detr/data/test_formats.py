@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax.data import pipeline, sources
+from detr_jax.data import sources
 from detr_jax.data.config import detection_data
 from detr_jax.data.sources import voc
 from tests.detr.data import coco
-from vit_jax import sharding
-from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
 SIZES = {1: (20, 30), 2: (40, 24), 3: (20, 30)}
@@ -81,21 +79,6 @@ def opened(root, train='train', **options):
   return sources.open_source(data)
 
 
-def build(root, **options):
-  data = detection_data(str(root), 1, ((40, 40),), train='train', test='val', **options)
-  return pipeline.build(data, 0, sharding.make_mesh(1))
-
-
-def check(capsys, *argv):
-  """Returns (what is printed, the error) of `--check`."""
-  error = ''
-  try:
-    data_command.main(['--check', *map(str, argv)])
-  except UserError as found:
-    error = str(found)
-  return capsys.readouterr().out, error
-
-
 @pytest.mark.parametrize('form', FORMATS)
 def test_every_format_gives_the_same_boxes(form, tmp_path):
   FORMATS[form](tmp_path)
@@ -116,26 +99,26 @@ def test_every_format_gives_the_same_boxes(form, tmp_path):
 
 
 @pytest.mark.parametrize('form', FORMATS)
-def test_every_format_is_trained_on_and_checked(form, tmp_path, capsys):
+def test_every_format_is_trained_on_and_checked(form, tmp_path):
   FORMATS[form](tmp_path)
-  data = build(tmp_path)
+  data = coco.build(tmp_path, (40, 40), test='val')
   _, batch = next(iter(data.train.after(0, 1)))
   assert data.info.num_train == 3 and batch['image'].shape == (1, 40, 40, 3)
-  printed, error = check(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert not error and printed.count('3 images, 3 boxes (0 crowds), at most 2 in one') == 2
   assert printed.count('2 classes: cat 1, dog 2') == 2
 
 
 @pytest.mark.parametrize('form', FORMATS)
-def test_a_damaged_and_a_missing_image_are_told_in_every_format(form, tmp_path, capsys):
+def test_a_damaged_and_a_missing_image_are_told_in_every_format(form, tmp_path):
   FORMATS[form](tmp_path)
   found = sorted(path for path in tmp_path.rglob('1.png') if 'val' not in str(path))
   found[0].write_bytes(b'no picture')
-  printed, error = check(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert 'cannot read the image' in printed and 'error(s) in' in error
   if form != 'yolo':  # where the images are the list
     found[0].unlink()
-    assert 'is not in' in check(capsys, tmp_path)[0]
+    assert 'is not in' in coco.checked(tmp_path)[0]
     with pytest.raises(UserError, match='1.png, is not in'):
       opened(tmp_path)
 
@@ -151,12 +134,12 @@ BAD_VOC = [
 
 
 @pytest.mark.parametrize('content, said', BAD_VOC)
-def test_what_is_wrong_with_an_xml_file_is_told(content, said, tmp_path, capsys):
+def test_what_is_wrong_with_an_xml_file_is_told(content, said, tmp_path):
   write_voc(tmp_path)
   path = tmp_path / 'Annotations' / '1.xml'
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
   import re
-  printed, error = check(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert re.search(said.replace('[', r'\[').replace(']', r'\]'), printed) and 'error(s)' in error
   with pytest.raises(UserError):
     opened(tmp_path)
@@ -189,11 +172,11 @@ BAD_YOLO = [('0 .5 .5 .1', 'line 1 of .*1.txt has 4 numbers; it must have 5'),
 
 
 @pytest.mark.parametrize('line, said', BAD_YOLO)
-def test_what_is_wrong_with_a_label_file_is_told(line, said, tmp_path, capsys):
+def test_what_is_wrong_with_a_label_file_is_told(line, said, tmp_path):
   import re
   write_yolo(tmp_path)
   (tmp_path / 'labels' / 'train' / '1.txt').write_text(f'{line}\n0 .5 .5 .2 .2\n')
-  printed, error = check(capsys, tmp_path)
+  printed, error = coco.checked(tmp_path)
   assert re.search(said, printed) and error.startswith('1 error(s)'), printed
   with pytest.raises(UserError, match=said):
     opened(tmp_path)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -12,26 +11,12 @@ import vit_jax
 from detr_jax.data.sources import segmentation
 from detr_jax.faces import segments
 from detr_jax.ops.masks import resized
-from vit_jax import errors, predict
+from vit_jax import errors
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('images')
-  for i, size in enumerate(((40, 60), (64, 64), (90, 50))):
-    pixels = np.random.default_rng(i).integers(0, 255, (*size, 3), np.uint8)
-    Image.fromarray(pixels).save(path / f'{i}.png')
-  return str(path)
-
-
-def run(monkeypatch, *argv):
-  monkeypatch.setattr(sys, 'argv', ['predict', *argv])
-  predict.main()
-
-
-def test_detections_are_json_a_table_and_a_picture(untrained, folder, tmp_path, capsys, monkeypatch):
+def test_detections_are_json_a_table_and_a_picture(untrained, folder, tmp_path, capsys, run):
   picture = str(tmp_path / 'boxes.png')
-  run(monkeypatch, untrained, folder, '--threshold=0', '--json', f'--out={picture}')
+  run(untrained, folder, '--threshold=0', '--json', f'--out={picture}')
   found = json.loads(capsys.readouterr().out)
   assert [(r['width'], r['height']) for r in found] == [(60, 40), (64, 64), (50, 90)]
   for record in found:
@@ -41,42 +26,41 @@ def test_detections_are_json_a_table_and_a_picture(untrained, folder, tmp_path, 
       left, top, right, bottom = one['box']
       assert 0 <= left <= right <= record['width'] and 0 <= top <= bottom <= record['height']
   assert Image.open(picture).width > 3 * 400  # three images in a row
-  run(monkeypatch, untrained, f'{folder}/0.png', '--threshold=0', '--nms=0', f'--out={picture}')
+  run(untrained, f'{folder}/0.png', '--threshold=0', '--nms=0', f'--out={picture}')
   assert Image.open(picture).size == (480, 320)  # so that names can be read
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].startswith(f'{folder}/0.png: {len(lines) - 1} object')
-  run(monkeypatch, untrained, f'{folder}/0.png', '--threshold=1')
+  run(untrained, f'{folder}/0.png', '--threshold=1')
   assert capsys.readouterr().out == f'{folder}/0.png: no objects\n'
 
 
-def test_all_that_can_be_read_is_done_and_the_rest_is_named(untrained, folder, tmp_path, capsys,
-                                                            monkeypatch):
+def test_all_that_can_be_read_is_done_and_the_rest_is_named(untrained, folder, tmp_path, capsys, run):
   picture = tmp_path / 'boxes.png'
   shutil.copytree(folder, tmp_path / 'in' / 'nested')
   for name in ('bad.png', '._0.png', 'nested/empty.jpg'):
     (tmp_path / 'in' / name).write_bytes(b'x' * (name == 'bad.png'))
   for path, count in ((tmp_path / 'in', 3), (tmp_path / 'in' / 'bad.png', 0)):
     with pytest.raises(errors.UserError) as caught:
-      run(monkeypatch, untrained, str(path), '--json', f'--out={picture}')
+      run(untrained, str(path), '--json', f'--out={picture}')
     assert len(json.loads(capsys.readouterr().out)) == count and picture.exists() == bool(count)
     assert 'bad.png' in str(caught.value) and ('empty.jpg' in str(caught.value)) == bool(count)
     assert '._0' not in str(caught.value) and 'on_error' not in str(caught.value)
     picture.unlink(missing_ok=True)
 
 
-def test_mistakes_are_named(untrained, folder, monkeypatch):
+def test_mistakes_are_named(untrained, folder, run):
   for argv, said in ((['/no/run', folder], '/no/run'), ([untrained, '/no/image'], '/no/image'),
                      ([untrained, folder, '--threshold=50'], '--threshold=50'),
                      ([untrained, folder, '--nms=-1'], '--nms=-1'),
                      ([untrained, f'{folder}/0.png', '--out=/no/folder/x.png'], '/no/folder/x.png')):
     with pytest.raises(errors.UserError, match=said):
-      run(monkeypatch, *argv)
+      run(*argv)
 
 
-def test_segments_are_json_pictures_and_pngs(panoptic, folder, tmp_path, capsys, monkeypatch):
+def test_segments_are_json_pictures_and_pngs(panoptic, folder, tmp_path, capsys, run):
   pngs, picture = tmp_path / 'pngs', tmp_path / 'segments.png'
   flags = '--threshold=0', f'--segments={pngs}', f'--out={picture}'
-  run(monkeypatch, panoptic, folder, '--json', *flags)
+  run(panoptic, folder, '--json', *flags)
   found = json.loads(capsys.readouterr().out)
   assert sorted(path.name for path in pngs.iterdir()) == ['0.png', '1.png', '2.png']
   for n, record in enumerate(found):
@@ -90,12 +74,12 @@ def test_segments_are_json_pictures_and_pngs(panoptic, folder, tmp_path, capsys,
       assert 0 < one['score'] < 1
     assert len(record['detections']) == 6
   assert Image.open(picture).width > 3 * 400
-  run(monkeypatch, panoptic, f'{folder}/1.png', *flags)
+  run(panoptic, f'{folder}/1.png', *flags)
   lines = capsys.readouterr().out.splitlines()
   count = len(found[1]['segments'])
   assert lines[0] == f'{folder}/1.png: 6 objects, {count} segment' + 's' * (count != 1)
   assert sum(line.startswith('  segment ') for line in lines) == count
-  run(monkeypatch, panoptic, f'{folder}/1.png')  # it has learnt nothing: it is sure of nothing
+  run(panoptic, f'{folder}/1.png')  # it has learnt nothing: it is sure of nothing
   assert capsys.readouterr().out == f'{folder}/1.png: no objects, no segments\n'
 
 
@@ -107,10 +91,10 @@ def test_segment_ids_of_any_size_survive_a_png(tmp_path):
   np.testing.assert_array_equal(read, ids)
 
 
-def test_no_png_of_segments_is_lost(panoptic, untrained, folder, tmp_path, monkeypatch):
+def test_no_png_of_segments_is_lost(panoptic, untrained, folder, tmp_path, run):
   pngs = tmp_path / 'pngs'
   Image.new('RGB', (8, 8)).save(tmp_path / '1.jpg')
-  run_into = lambda *argv: run(monkeypatch, *argv[:-1], f'--segments={argv[-1]}')
+  run_into = lambda *argv: run(*argv[:-1], f'--segments={argv[-1]}')
   for argv, said in (
       ((panoptic, folder, str(tmp_path / '1.jpg'), pngs), '1.png and .*1.jpg would both .*pngs/1.png'),
       ((panoptic, f'{folder}/1.png', folder), 'overwrite the image .*1.png; name another folder'),
@@ -121,8 +105,8 @@ def test_no_png_of_segments_is_lost(panoptic, untrained, folder, tmp_path, monke
   assert not pngs.exists()
 
 
-def test_masks_of_objects_are_drawn(untrained, folder, tmp_path, capsys, monkeypatch):
-  run(monkeypatch, untrained, f'{folder}/1.png', '--threshold=0', '--json', f'--out={tmp_path}/x.png')
+def test_masks_of_objects_are_drawn(untrained, folder, tmp_path, capsys, run):
+  run(untrained, f'{folder}/1.png', '--threshold=0', '--json', f'--out={tmp_path}/x.png')
   record, = json.loads(capsys.readouterr().out)
   assert 'segments' not in record
   detector = vit_jax.load(untrained)

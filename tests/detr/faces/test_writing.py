@@ -3,37 +3,20 @@
 import json
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from detr_jax.data.config import detection_data
 from detr_jax.data.sources import open_source
-from vit_jax import predict
 from vit_jax.errors import UserError
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('images')
-  for i, size in enumerate(((40, 60), (64, 64), (90, 50))):
-    pixels = np.random.default_rng(i).integers(0, 255, (*size, 3), np.uint8)
-    Image.fromarray(pixels).save(path / f'{i}.png')
-  return str(path)
-
-
-def run(monkeypatch, *argv):
-  monkeypatch.setattr(sys, 'argv', ['predict', *argv])
-  predict.main()
-
-
 @pytest.mark.parametrize('form', ['coco', 'voc', 'yolo'])
-def test_what_is_written_is_read_back(form, untrained, folder, tmp_path, monkeypatch, capsys):
+def test_what_is_written_is_read_back(form, untrained, folder, tmp_path, run, capsys):
   root = tmp_path / 'data'
   target = root / 'annotations' / 'instances_train.json' if form == 'coco' else root
-  run(monkeypatch, untrained, folder, '--threshold=0', '--json', f'--write={form}:{target}')
+  run(untrained, folder, '--threshold=0', '--json', f'--write={form}:{target}')
   records = json.loads(capsys.readouterr().out)
   images = dict(coco='train', voc='JPEGImages', yolo='images')[form]
   shutil.copytree(folder, root / images)
@@ -56,7 +39,7 @@ def test_what_is_written_is_read_back(form, untrained, folder, tmp_path, monkeyp
         one['class'] for one in record['detections']]
 
 
-def test_mistakes_are_told_before_anything_is_detected(untrained, folder, tmp_path, monkeypatch):
+def test_mistakes_are_told_before_anything_is_detected(untrained, folder, tmp_path, run):
   os.makedirs(tmp_path / 'other')
   shutil.copy(f'{folder}/0.png', tmp_path / 'other' / '0.jpg')
   (tmp_path / 'file').write_text('')
@@ -65,4 +48,4 @@ def test_mistakes_are_told_before_anything_is_detected(untrained, folder, tmp_pa
                      ([folder, f'--write=yolo:{tmp_path}/file/x'], 'cannot write .*file/x'),
                      ([folder, f'{tmp_path}/other', f'--write=voc:{tmp_path}/w'], 'would both have')):
     with pytest.raises(UserError, match=said):
-      run(monkeypatch, untrained, *argv)
+      run(untrained, *argv)
