@@ -82,12 +82,14 @@ class Plan(NamedTuple):
   def keys(self, x: jax.Array) -> jax.Array:
     """Maps `[n, heads, h, w, c]` to `[n, heads, row tiles, column tiles, keys, c]`."""
     for axis, cut in ((2, self.rows), (4, self.columns)):  # behind the tiles of rows
-      end = cut.size * (cut.count - 1) + cut.span
+      parts = -(-cut.span // cut.size)  # a tile's keys are those of so many neighboring blocks
+      blocks = cut.count + parts - 1
       sides = [(0, 0)] * x.ndim
-      sides[axis] = (cut.before, end - cut.before - x.shape[axis])
-      x = jnp.pad(x, sides)
-      x = jnp.stack([jax.lax.slice_in_dim(x, i * cut.size, i * cut.size + cut.span, axis=axis)
-                     for i in range(cut.count)], axis)
+      sides[axis] = (cut.before, cut.size * blocks - cut.before - x.shape[axis])
+      x = jnp.pad(x, sides).reshape(*x.shape[:axis], blocks, cut.size, *x.shape[axis + 1:])
+      x = jnp.concatenate([jax.lax.slice_in_dim(x, i, i + cut.count, axis=axis) for i in range(parts)],
+                          axis + 1)
+      x = jax.lax.slice_in_dim(x, 0, cut.span, axis=axis + 1)
     x = x.transpose(0, 1, 2, 4, 3, 5, 6)
     return x.reshape(*x.shape[:4], -1, x.shape[-1])
 
@@ -189,7 +191,7 @@ class NeighborhoodAttention(nn.Module):
   Parameters: `query`, `key`, `value` with kernels `[width, heads, head_dim]`, `out` with kernel
   `[heads, head_dim, width]`; `relative_bias` `[heads, 2 kernel_size - 1, 2 kernel_size - 1]`, by the
   key's place less the query's, in steps of the dilation.
-  Intermediates: `scores` and `attention` `[batch, heads, h, w, kernel_size ** 2]`: of each window, row by
+  Intermediates: `scores` and `attention` `[batch, heads, h, w, kernel_size ** 2]`, of each window row by
   row, before and after the softmax.
 
   Attributes:
@@ -220,8 +222,8 @@ class NeighborhoodAttention(nn.Module):
     """
     k, width, size = self.kernel_size, x.shape[-1], x.shape[1:3]
     if k % 2 == 0 or k < 3 or self.dilation < 1:
-      raise UserError(f'kernel_size must be an odd number from 3 on and dilations 1 or more, not {k} and '
-                      f'{self.dilation}')
+      raise UserError(f'kernel_size must be an odd number from 3 on and dilations 1 or more, not {k} '
+                      f'and {self.dilation}')
     if width % self.num_heads:
       raise UserError(f'{self.num_heads} heads do not divide the {width} channels; choose num_heads and '
                       'width that fit')
