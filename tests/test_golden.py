@@ -25,7 +25,7 @@ MAPPINGS = ('schedules', 'variants', 'costs')
 
 READ = ('A1_*', 'A2_*', 'A3_*', 'B_deit3_*', 'B_deit_distilled*', 'B_deit_load_*', 'B_deit_losses*',
         'I1_*', 'H1_posemb_resize_*', 'H2_*', 'H3_*', 'H4_lr_schedules_*', 'H5_layer_decay_vit*',
-        'F1_*', 'F2_*', 'F3_*', 'F4_*', 'F5_*', 'F6_*')
+        'D2_*', 'F1_*', 'F2_*', 'F3_*', 'F4_*', 'F5_*', 'F6_*')
 
 
 class File:
@@ -92,8 +92,8 @@ def objects(value, path='meta'):
 
 @pytest.mark.parametrize('path', golden_files(
     'A1_timm_vit_gap*', 'A1_timm_vit_load*', 'A2_google_hybrid*', 'A2_google_load*', 'A2_google_mixer',
-    'A3_bv_bit*', 'A3_bv_load*', 'B_deit_losses*', 'F1_detr_panoptic', 'F2_detr_criterion', 'F3_*',
-    'F4_*', 'F5_*', 'F6_*', 'I1_*', 'H1_*', 'H2_*', 'H3_*', 'H4_*', 'H5_layer_decay_vit'))
+    'A3_bv_bit*', 'A3_bv_load*', 'B_deit_losses*', 'D2_*', 'F1_detr_panoptic', 'F2_detr_criterion',
+    'F3_*', 'F4_*', 'F5_*', 'F6_*', 'I1_*', 'H1_*', 'H2_*', 'H3_*', 'H4_*', 'H5_layer_decay_vit'))
 def test_a_key_that_no_reader_knows_fails_wherever_it_stands(path, tmp_path):
   file = File(path)
   wanted = ['in.unheard_of']

@@ -43,10 +43,10 @@ def of_definition(state, x, kernel, dilation, heads=2):
   p = jax.tree.map(lambda v: np.asarray(v, np.float64), state['params'])
   size, least = x.shape[:2], kernel * dilation
   x = np.pad(np.asarray(x, np.float64), (*((0, max(least - n, 0)) for n in size), (0, 0)))
-  query, key, value = (np.einsum('yxc,chd->yxhd', x, p[n]['kernel']) + p[n]['bias']
+  query, key, value = ((x @ p[n]['kernel'] + p[n]['bias']).reshape(*x.shape[:2], heads, -1)
                        for n in ('query', 'key', 'value'))
   out = naive(query * query.shape[-1] ** -.5, key, value, p['relative_bias'], kernel, dilation)
-  return (np.einsum('yxhd,hdc->yxc', out, p['out']['kernel']) + p['out']['bias'])[:size[0], :size[1]]
+  return (out.reshape(x.shape) @ p['out']['kernel'] + p['out']['bias'])[:size[0], :size[1]]
 
 
 CASES = [  # kernel, dilation, (height, width)
@@ -159,6 +159,6 @@ def test_without_biases():
   assert set(state['params']['query']) == {'kernel'} and 'relative_bias' not in state['params']
   full = {'params': {**state['params'], 'relative_bias': jnp.zeros((2, 5, 5))}}
   for name in ('query', 'key', 'value'):
-    full['params'][name] = {**state['params'][name], 'bias': jnp.zeros((2, 3))}
+    full['params'][name] = {**state['params'][name], 'bias': jnp.zeros(6)}
   np.testing.assert_allclose(
       model.apply(state, x), NeighborhoodAttention(2, 3, qk_scale=1.).apply(full, x), atol=1e-6)

@@ -35,7 +35,11 @@ PARAMETERS = dict(
     # 0.27, 0.46, 0.66 and 0.85 million in table 6 of the paper, with 10 classes: 64,350 fewer.
     resnet20_cifar=334_072, resnet32_cifar=528_504, resnet44_cifar=722_936, resnet56_cifar=917_368,
     bit_r50x1=25_549_352, bit_r50x3=217_319_080, bit_r101x1=44_541_480, bit_r101x3=387_934_888,
-    bit_r152x2=236_335_208, bit_r152x4=936_533_224)
+    bit_r152x2=236_335_208, bit_r152x4=936_533_224,
+    nat_mini=19_984_174, nat_tiny=27_901_582, nat_small=50_743_297, nat_base=89_769_652,
+    dinat_mini=19_984_174, dinat_tiny=27_901_582, dinat_small=50_719_681, dinat_base=89_769_652,
+    # With 21 x 21 biases for each of 738 heads instead of 13 x 13.
+    dinat_large=200_943_514, dinat_large_384=200_943_514, dinat_large_384_11x11=201_144_250)
 
 
 def shrunken(name):
@@ -43,7 +47,8 @@ def shrunken(name):
   model = models.create_model(name)
   fields = {'ViT': dict(width=16, depth=1, num_heads=2, mlp_dim=24),
             'Mixer': dict(width=16, depth=1, tokens_mlp_dim=8, channels_mlp_dim=24),
-            'ResNet': dict(width=32, depths=(1, 1)), 'BiT': dict(width=32, depths=(1, 1))
+            'ResNet': dict(width=32, depths=(1, 1)), 'BiT': dict(width=32, depths=(1, 1)),
+            'NAT': dict(width=16, depths=(1, 1), num_heads=(2, 4), kernel_size=3, dilations=((2,), (1,)))
             }[type(model).__name__]
   if getattr(model, 'stem_depths', None):
     fields |= dict(stem_width=32, stem_depths=(1, 1))

@@ -14,6 +14,7 @@ from vit_jax.layers.norms import BatchNorm
 
 RESNET = dict(depths=(1, 1, 1), width=32, num_classes=None)
 VIT = dict(patch_size=8, width=16, depth=2, num_heads=2, mlp_dim=16, num_classes=None, position='sincos')
+NAT = dict(width=16, depths=(2, 1, 1), num_heads=(2, 2, 4), kernel_size=3, num_classes=None)
 ANY = ((33, 45), (41, 46), (64, 64))  # sizes of the image alone, on an odd canvas, on another
 PATCHES = ((32, 48), (40, 48), (64, 56))
 
@@ -31,6 +32,8 @@ BACKBONES = {
         'vit_ti16', dict(VIT, scan=True, remat='full', pool='mean'), PATCHES),
     'deit': ('deit_ti16_distilled', VIT, PATCHES),
     'hybrid': ('r50_b16', dict(VIT, patch_size=1, stem_depths=(1, 1), stem_width=32), ANY),
+    'nat': ('nat_mini', NAT, ANY),
+    'dinat': ('dinat_mini', dict(NAT, map_norms=True, dilations=((1, 3), (2,), (1,))), ANY),
     'hybrid of patches': ('r_ti16', dict(VIT, patch_size=2, stem_width=32), PATCHES)}
 
 

@@ -188,9 +188,9 @@ class NeighborhoodAttention(nn.Module):
   A map smaller than `kernel_size * dilation` is padded with zeros to the right and at the bottom before
   the projections, as NATTEN 0.14 does: the keys there are the biases.
 
-  Parameters: `query`, `key`, `value` with kernels `[width, heads, head_dim]`, `out` with kernel
-  `[heads, head_dim, width]`; `relative_bias` `[heads, 2 kernel_size - 1, 2 kernel_size - 1]`, by the
-  key's place less the query's, in steps of the dilation.
+  Parameters: `query`, `key`, `value`, `out`, with kernels `[width, width]`, the heads one after another;
+  `relative_bias` `[heads, 2 kernel_size - 1, 2 kernel_size - 1]`, by the key's place less the query's,
+  in steps of the dilation.
   Intermediates: `scores` and `attention` `[batch, heads, h, w, kernel_size ** 2]`, of each window row by
   row, before and after the softmax.
 
@@ -232,10 +232,10 @@ class NeighborhoodAttention(nn.Module):
     x = jnp.pad(x, ((0, 0), *((0, max(least - n, 0)) for n in size), (0, 0)))
     sizes = [np.array([n]) for n in x.shape[1:3]] if valid is None else [
         jnp.maximum(valid.any(other).sum(1), least) for other in (2, 1)]
-    project = lambda name, bias=True, axis=-1, features=(self.num_heads, width // self.num_heads): (
-        nn.DenseGeneral(features, axis, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init,
-                        name=name))
-    query, key, value = (project(name, self.qkv_bias)(x) for name in ('query', 'key', 'value'))
+    dense = lambda name, bias=True: nn.Dense(width, bias, self.dtype, kernel_init=self.kernel_init,
+                                             name=name)
+    heads = lambda x: x.reshape(*x.shape[:3], self.num_heads, width // self.num_heads)
+    query, key, value = (heads(dense(name, self.qkv_bias)(x)) for name in ('query', 'key', 'value'))
     query *= (width // self.num_heads) ** -.5 if self.qk_scale is None else self.qk_scale
     bias = self.param('relative_bias', nn.initializers.normal(.02),
                       (self.num_heads, 2 * k - 1, 2 * k - 1)) if self.relative_bias else None
@@ -244,7 +244,7 @@ class NeighborhoodAttention(nn.Module):
       self.sow('intermediates', 'scores', scores)
       self.sow('intermediates', 'attention', jax.nn.softmax(scores))
     x = self._attend(query, key, value, bias, sizes)[:, :size[0], :size[1]]
-    return project('out', axis=(-2, -1), features=width)(x)
+    return dense('out')(x.reshape(*x.shape[:3], width))
 
   def _attend(self, query, key, value, bias, sizes):
     """Returns `[batch, h, w, heads, head_dim]`, from projections of this shape."""

@@ -70,7 +70,7 @@ class Layer(nn.Module):
     if self.layer_scale is not None:
       start = nn.initializers.constant(self.layer_scale)
       branch *= self.param(name, start, branch.shape[-1:]).astype(branch.dtype)
-    branch = DropPath()(branch, drop_path_rate, train)
+    branch = DropPath()(branch, drop_path_rate or None, train)
     # The barrier keeps each layer's gradient apart from the next one's: see vit_jax.compilation.
     return sharding.constrain(jax.lax.optimization_barrier(x + branch))
 
@@ -236,11 +236,9 @@ VARIANTS: dict[str, Variant] = dict(
 )
 
 RULES: sharding.Rules = (
-    (r'.*/(query|key|value)/kernel', P('fsdp', 'model', None)),
-    (r'.*/attention/out/kernel', P('model', None, 'fsdp')),
+    (r'.*/(query|key|value|Dense_0)/kernel', P('fsdp', 'model')),
+    (r'.*/(attention/out|Dense_1)/kernel', P('model', 'fsdp')),
     (r'.*/relative_bias', P('model', None, None)),
-    (r'.*/Dense_0/kernel', P('fsdp', 'model')),
-    (r'.*/Dense_1/kernel', P('model', 'fsdp')),
     (r'.*/conv(_\d)?/kernel', P(None, None, None, 'fsdp')),
     (r'.*/head/kernel', P('fsdp', 'model')),
     (r'.*', P()),

@@ -15,7 +15,7 @@ from vit_jax.weights.table import to_theirs
 
 # Whose names are written, and in which container.
 FORMATS = dict(npz='.npz', timm='.safetensors', deit='.safetensors', torchvision='.safetensors',
-               huggingface='.safetensors')
+               huggingface='.safetensors', authors='.safetensors')
 
 
 def check_format(path: str, to: str) -> None:
@@ -36,7 +36,7 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
     variables: `params`, and `batch_stats` if any; layers stacked or one by one.
     to: one of `FORMATS`. 'npz' is what the family was published in: of a ViT vision_transformer's
       names, or big_vision's for what those have none for (attention pooling, positions without the
-      class token).
+      class token). 'authors' has the names of a PyTorch code base that first published the family.
     image_size: (height, width) for which sin-cos positions are written as a table; in the format 'npz'
       no table stands for them.
 
