@@ -7,7 +7,7 @@ import pytest
 
 from tests.models import tiny
 from vit_jax.errors import UserError
-from vit_jax.layers.neighborhood import NeighborhoodAttention, Plan, Tiling, attend, begin, tiling
+from vit_jax.layers.neighborhood import NeighborhoodAttention, Plan, Tiling, attend, begin, tiling, window
 from vit_jax.models import flops
 
 
@@ -69,8 +69,7 @@ def test_the_layer_is_its_definition(kernel, dilation, size, assert_close):
 
 def gathered(query, key, value, bias, kernel):
   """The same for `[n, heads, h, w, c]`, in a form that JAX differentiates."""
-  first = [begin(np.arange(n), n, kernel)[:, None] + np.arange(kernel) for n in query.shape[2:4]]
-  steps = [f - np.arange(len(f))[:, None] + kernel - 1 for f in first]
+  first, steps = zip(*([x[0] for x in window(n, n, kernel)] for n in query.shape[2:4]))
   at = lambda x, rows, columns: x[..., rows[:, None, :, None], columns[None, :, None, :], :]
   scores = jnp.einsum('nhyxc,nhyxijc->nhyxij', query, at(key, *first))
   scores += at(bias[..., None], *steps)[..., 0]

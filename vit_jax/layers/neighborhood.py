@@ -22,6 +22,10 @@ from vit_jax.errors import UserError
 from vit_jax.layers import padding
 from vit_jax.layers.attention import HIDDEN
 
+# What several operations read, XLA's CPU compiler would fuse into each of them, and compute as often: see
+# vit_jax.compilation. The barriers halve the time.
+once = jax.lax.optimization_barrier
+
 DENSE = 2  # an axis of so many kernels or less is one tile: see benchmarks/README.md
 
 
@@ -107,7 +111,8 @@ class Plan(NamedTuple):
 
   def seen(self, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """Returns bool `[n, 1, row tiles, column tiles, queries, keys]` for maps of those sizes, `[n]`."""
-    rows, columns = (self._seen(cut, n) for cut, n in ((self.rows, rows), (self.columns, columns)))
+    rows, columns = once(tuple(
+        self._seen(cut, n) for cut, n in ((self.rows, rows), (self.columns, columns))))
     x = rows[:, :, None, :, None, :, None] & columns[:, None, :, None, :, None, :]
     return x.reshape(*x.shape[:3], self.rows.size * self.columns.size, -1)[:, None]
 
@@ -145,14 +150,14 @@ def attend(plan: Plan, query: jax.Array, key: jax.Array, value: jax.Array, bias:
 def _scores(plan, query, key, bias, rows, columns):
   """Returns the masked scores `[n, heads, row tiles, column tiles, queries, keys]`, float32."""
   scores = jnp.einsum('nhabqd,nhabkd->nhabqk', query, key, preferred_element_type=jnp.float32)
-  scores = scores if bias is None else scores + plan.biases(bias)
-  return jnp.where(plan.seen(rows, columns), scores, HIDDEN)
+  scores = scores if bias is None else scores + once(plan.biases(bias))
+  return once(jnp.where(once(plan.seen(rows, columns)), scores, HIDDEN))
 
 
 def _forward(plan, query, key, value, bias, rows, columns):
   scores = _scores(plan, plan.queries(query), plan.keys(key), bias, rows, columns)
   top = scores.max(axis=-1, keepdims=True)
-  weights = jnp.exp(scores - top)
+  weights = once(jnp.exp(scores - top))
   total = weights.sum(axis=-1, keepdims=True)
   out = jnp.einsum('nhabqk,nhabkd->nhabqd', weights.astype(value.dtype), plan.keys(value),
                    preferred_element_type=jnp.float32)
@@ -166,10 +171,10 @@ def _backward(plan, kept, gradient):
   along = jnp.sum(gradient.astype(jnp.float32) * out, axis=-1, keepdims=True)
   queries, gradients, along = map(plan.queries, (query, gradient, along))
   keys, back = jax.vjp(plan.keys, key)
-  weights = jnp.exp(_scores(plan, queries, keys, bias, rows, columns) - log_total)
+  weights = once(jnp.exp(_scores(plan, queries, keys, bias, rows, columns) - log_total))
   to_weights = jnp.einsum('nhabqd,nhabkd->nhabqk', gradients, plan.keys(value),
                           preferred_element_type=jnp.float32)
-  to_scores = weights * (to_weights - along)
+  to_scores = once(weights * (to_weights - along))
   to_bias = None
   if bias is not None:
     to_bias, = jax.vjp(plan.biases, bias)[1](to_scores.sum((0, 2, 3))[:, None, None])
@@ -283,6 +288,24 @@ def joined(x: jax.Array, dilation: int, size: tuple[int, int]) -> jax.Array:
   return x[:, :size[0], :size[1]]
 
 
+def window(length: int, own, kernel_size: int, dilation: int = 1) -> tuple[jax.Array, jax.Array]:
+  """Returns the keys that each query on an axis sees, and their entries in the table of biases.
+
+  Args:
+    length: of the axis.
+    own: int `[n]`, the size of each image on it.
+    kernel_size, dilation: of the windows.
+
+  Returns:
+    Two of int `[n, length, kernel_size]`.
+  """
+  at, cls = np.arange(length), np.arange(length) % dilation
+  of_class = -(-(jnp.reshape(own, (-1, 1)) - cls) // dilation)
+  first = cls + dilation * begin(at // dilation, of_class, kernel_size)
+  places = first[..., None] + dilation * np.arange(kernel_size)
+  return places, (places - at[:, None]) // dilation + kernel_size - 1
+
+
 def window_scores(query: jax.Array, key: jax.Array, bias: jax.Array | None, rows, columns,
                   kernel_size: int, dilation: int) -> jax.Array:
   """Returns the scores of each query's window, row by row, `[batch, heads, h, w, kernel_size ** 2]`.
@@ -296,14 +319,9 @@ def window_scores(query: jax.Array, key: jax.Array, bias: jax.Array | None, rows
     kernel_size, dilation: of the windows.
   """
   batch, *size = query.shape[:3]
-  places, steps = [], []
-  for length, own in zip(size, (rows, columns)):
-    at, cls = np.arange(length), np.arange(length) % dilation
-    of_class = -(-(jnp.reshape(own, (-1, 1)) - cls) // dilation)
-    first = cls + dilation * begin(at // dilation, of_class, kernel_size)
-    place = first[..., None] + dilation * np.arange(kernel_size)
-    places.append(jnp.broadcast_to(place, (batch, length, kernel_size)))
-    steps.append((places[-1] - at[:, None]) // dilation + kernel_size - 1)
+  windows = [[jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in window(
+      length, own, kernel_size, dilation)] for length, own in zip(size, (rows, columns))]
+  places, steps = zip(*windows)
   of = jax.vmap(lambda x, y, z: x[y[:, None, :, None], z[None, :, None, :]])
   scores = jnp.einsum('byxhd,byxijhd->bhyxij', query, of(key, *places),
                       preferred_element_type=jnp.float32)
