@@ -16,8 +16,7 @@ import vit_jax
 from vit_jax import models, pretrained, weights
 from vit_jax.data.info import Info
 from vit_jax.errors import UserError
-from vit_jax.pretrained import augreg, download
-from vit_jax.pretrained.files import PRETRAINED
+from vit_jax.pretrained import PRETRAINED, augreg, download
 
 BODY = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()

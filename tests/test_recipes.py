@@ -9,9 +9,9 @@ import pytest
 from detr_jax import models as detectors
 from detr_jax.data import transforms
 from tests.conftest import ROOT
-from vit_jax import config, models, recipes
+from vit_jax import config, models, recipes, trees, weights
 from vit_jax.models import flops
-from vit_jax.optim import schedules
+from vit_jax.optim import optimizers, schedules
 from vit_jax.errors import UserError
 from vit_jax.data.sources import vtab
 from vit_jax.tables import commands, plan
@@ -191,6 +191,27 @@ def test_deit_ends_where_its_code_does():
   assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing', 'mixup_cutmix']
 
 
+def test_nat_is_the_authors():
+  for model, drop_path in (('nat_mini', .2), ('nat_small', .3), ('dinat_base', .5)):
+    c = load(f'nat.py:model={model},data=imagenet1k')
+    assert (c.model.drop_path_rate, c.data.batch_size, c.optimizer.clip_norm) == (drop_path, 1024, 5.)
+    got = plan.make(c)
+    epoch = 1_281_167 / 1024
+    assert got.steps == round(310 * epoch)
+    rates = [float(got.schedule(round(at * epoch))) for at in (0, 20, 160, 300, 309)]
+    cosine = [5e-6 + .995e-3 * np.cos(.5 * np.pi * at / 300) ** 2 for at in (20, 160)]
+    np.testing.assert_allclose(rates, [1e-6, *cosine, 5e-6, 5e-6], rtol=1e-3)
+    assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing', 'mixup_cutmix']
+    assert c.data.crop.any_filter and c.data.eval_crop.ratio == .875
+    shapes = weights.init_shapes(models.create_model(model), (224, 224), 3)
+    decayed = {p for p, rate in optimizers.decay_rates(shapes, .05, c.optimizer.decay).items() if rate}
+    assert decayed == {p for p in trees.flatten(shapes) if p.endswith('/kernel')}
+  c = load('nat.py:model=dinat_large_384,data=imagenet1k,recipe=transfer')
+  assert (c.init_from, c.optimizer.weight_decay) == ('dinat_large.imagenet22k', 1e-10)
+  assert c.data.resolution == (384, 384) and c.data.eval_crop.ratio == 1.
+  assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing']
+
+
 def test_detr_is_the_papers():
   c = load('detr.py:dataset=coco')
   assert (c.model.encoder_layers, c.model.decoder_layers, c.data.batch_size) == (6, 6, 64)
@@ -279,7 +300,8 @@ def test_a_small_detector_has_the_stride_that_it_is_asked_for():
 OWN = ['vit_finetune.py:dataset=mine', 'vit_finetune.py:dataset=oxford_flowers102',
        'vit_finetune.py:dataset=vtab/dtd', 'vit_finetune.py:dataset=imagenet2012', 'bit_finetune.py',
        'bit_finetune.py:dataset=mine,examples=100000', 'bit_finetune.py:dataset=imagenet2012',
-       'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'detr.py:dataset=mine',
+       'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'nat.py',
+       'nat.py:recipe=transfer', 'detr.py:dataset=mine',
        'detr.py:dataset=mine,epochs=50,batch_size=16',
        'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
        'detr_small.py:dataset=mine', 'augreg.py', 'augreg.py:epochs=30', 'bit_pretrain.py', 'mixer.py',
@@ -317,7 +339,7 @@ def test_mistakes_in_arguments_name_what_is_near(spec, said):
 
 
 @pytest.mark.parametrize('name', ['vit_b16', 'r50_b16', 'r_ti16', 'mixer_b16', 'bit_r50x1', 'resnet50',
-                                  'deit_s16'])
+                                  'deit_s16', 'nat_mini', 'dinat_base'])
 def test_smoke_leaves_a_small_model_of_the_same_kind(name):
   c = load('vit_plain.py')
   with c.unlocked():

@@ -86,15 +86,24 @@ def deit(recipe='deit', epochs=0, **_):
               warmup=0, warmup_epochs=warmup, peak=peak, end=end)
 
 
+def nat(model, recipe='', **_):
+  """NAT's and DiNAT's configs/*.yml."""
+  if recipe:
+    return dict(size=384 if '384' in model else 224, data='imagenet1k', epochs=30, batch=512,
+                warmup=0, warmup_epochs=0, peak=5e-5, end=0.)
+  return dict(size=224, data='imagenet1k', epochs=310, batch=1024, warmup=0, warmup_epochs=20, peak=1e-3,
+              end=5e-6)
+
+
 IMPLIED = {'vit_pretrain.py': pretraining, 'bit_pretrain.py': sgd_pretraining,
-           'vit_finetune.py': finetuning, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
+           'vit_finetune.py': finetuning, 'nat.py': nat, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
 
 
 def parameters(name, size, classes, hidden):
   """Returns the count that the variant's published one at 224 pixels and 1,000 classes implies."""
   variant = models.variant(name)
-  if name.startswith('bit'):
-    width, positions = 32 * variant.arguments['width'], 0
+  if 'patch_size' not in variant.arguments:
+    width, positions = {'bit': 32, 'nat': 8}[variant.module.__name__.lower()] * variant.arguments['width'], 0
   else:
     width, patch = variant.arguments['width'], variant.arguments['patch_size']
     positions = (size // patch) ** 2 - (224 // patch) ** 2
@@ -156,7 +165,7 @@ def check(spec):
   assert (got.info.num_classes, got.info.num_train) == (classes, images)
   assert got.info.image_size == (size, size) and got.config.data.batch_size == want['batch']
   assert got.parameters == parameters(name, size, classes, hidden)
-  if name.startswith('bit'):
+  if 'patch_size' not in models.variant(name).arguments:
     assert got.grid is None and got.multiply_adds > 1e9
   else:
     patch = models.variant(name).arguments['patch_size']
@@ -167,7 +176,7 @@ def check(spec):
   epoch = images / want['batch']
   during, after = np.linspace(0, warmup, 500), np.linspace(warmup, warmup + 3 * epoch, 500)
   rates = np.asarray(jax.vmap(got.schedule)(np.round([*during[:-1], *after, got.steps])))
-  assert rates[0] <= 1e-6 and (np.diff(rates[:499]) >= 0.).all()
+  assert (rates[0] <= 1e-6 or not warmup) and (np.diff(rates[:499]) >= 0.).all()
   np.testing.assert_allclose([rates.max(), rates[-1]], [want['peak'], want['end']], rtol=5e-3, atol=1e-9)
 
 
@@ -213,7 +222,7 @@ def test_the_tables_are_as_printed(shared):
   with open(shared('facts/tables.json')) as file:
     printed = {t['id']: t for t in json.load(file)['tables']
                if t['id'].startswith(('vit', 'bit', 'deit', 'detr'))}
-  assert list(printed) == list(tables.TABLES)
+  assert list(printed) == [name for name in tables.TABLES if 'nat_' not in name]
   for name, want in printed.items():
     got = tables.table(name)
     assert (got.paper, got.title, got.metric, got.notes, list(got.columns)) == (

@@ -79,6 +79,16 @@ def test_random_windows_have_one_size_and_lie_everywhere():
   assert (low < 10).all() and (high > [55, 120]).all()
 
 
+def test_a_filter_is_drawn_for_each_image():
+  options = dict(name='inception', min_area=1., max_aspect=1.)
+  image = rng(0).integers(256, size=(64, 64, 3)).astype(np.uint8)
+  image = Image.fromarray(image)
+  either = crops.make(dict(options, any_filter=True), (16, 16))
+  filters = [crops.make(dict(name='squash'), (16, 16), name)(image) for name in ('bilinear', 'bicubic')]
+  found = [[np.array_equal(either(image, rng(seed)), x) for x in filters] for seed in range(30)]
+  assert all(sum(row) == 1 for row in found) and 5 < sum(row[0] for row in found) < 25
+
+
 def test_inception_windows_keep_their_bounds():
   cut = crops.make(dict(name='inception', min_area=.25, max_aspect=2.), (16, 16))
   areas, aspects = [], []

@@ -45,7 +45,8 @@ def random(image, size, rng, resample, ratio: float = .875, squash: bool = False
   return image.resize(size, resample, (left, top, left + width, top + height))
 
 
-def inception(image, size, rng, resample, min_area: float = .05, max_aspect: float = 4. / 3.):
+def inception(image, size, rng, resample, min_area: float = .05, max_aspect: float = 4. / 3.,
+              any_filter: bool = False):
   """A random window of random area and aspect (Inception, arXiv:1409.4842, section 6).
 
   Args:
@@ -55,7 +56,10 @@ def inception(image, size, rng, resample, min_area: float = .05, max_aspect: flo
     resample: Pillow's filter.
     min_area: the least share of the image's area.
     max_aspect: width / height between 1 / max_aspect and max_aspect, relative to `size`.
+    any_filter: draw a bilinear or bicubic filter for each image, as timm's `random` interpolation.
   """
+  if any_filter:
+    resample = images.RESAMPLE[('bilinear', 'bicubic')[rng.integers(2)]]
   for _ in range(10):
     area = rng.uniform(min_area, 1.) * image.width * image.height
     aspect = math.exp(rng.uniform(-1., 1.) * math.log(max_aspect)) * size[0] / size[1]

@@ -22,8 +22,10 @@ TORCHVISION = 'https://download.pytorch.org/models/'
 CIFAR = 'https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/'
 
 IMAGENET1K, IMAGENET21K = 'ImageNet-1k', 'ImageNet-21k'
+IMAGENET22K = 'ImageNet-22k'  # the same images, by PyTorch codes' list of classes
 BOTH = 'ImageNet-21k, then ImageNet-1k'
-NUM_CLASSES = {IMAGENET1K: 1000, IMAGENET21K: 21_843, BOTH: 1000, 'CIFAR-10': 10}
+NUM_CLASSES = {IMAGENET1K: 1000, IMAGENET21K: 21_843, IMAGENET22K: 21_841, BOTH: 1000,
+               'CIFAR-10': 10}
 
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
