@@ -16,8 +16,8 @@ published code leaves out; here the rate, 5e-5 per 512 images, falls to 0. The b
 is taken for 8 GPUs. init_from is the authors' file unless given; the head starts anew. How they trained
 on ImageNet-22k is not published.
 
-Arguments: model, data (imagenet1k), dataset (any source; neither: the digits), recipe, init_from, epochs,
-batch_size and resolution (0: the recipe's, and the model's), smoke.
+Arguments: model, data (imagenet1k), dataset (any source; neither: the digits), recipe, init_from,
+epochs, batch_size and resolution (0: the recipe's, and the model's), smoke.
 
 Hardware and time: not measured. Paper: NAT 81.8, 83.2, 83.7, 84.3 %; DiNAT 81.8, 82.7, 83.8, 84.4 %
 (Mini, Tiny, Small, Base), Large from ImageNet-22k 86.6 %, at 384 pixels 87.4 %.

@@ -103,7 +103,8 @@ def parameters(name, size, classes, hidden):
   """Returns the count that the variant's published one at 224 pixels and 1,000 classes implies."""
   variant = models.variant(name)
   if 'patch_size' not in variant.arguments:
-    width, positions = {'bit': 32, 'nat': 8}[variant.module.__name__.lower()] * variant.arguments['width'], 0
+    times, positions = dict(BiT=32, NAT=8)[variant.module.__name__], 0  # from first to last
+    width = times * variant.arguments['width']
   else:
     width, patch = variant.arguments['width'], variant.arguments['patch_size']
     positions = (size // patch) ** 2 - (224 // patch) ** 2

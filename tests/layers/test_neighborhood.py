@@ -7,7 +7,8 @@ import pytest
 
 from tests.models import tiny
 from vit_jax.errors import UserError
-from vit_jax.layers.neighborhood import NeighborhoodAttention, Plan, Tiling, attend, begin, tiling, window
+from vit_jax.layers.neighborhood import (NeighborhoodAttention, Plan, Tiling, attend, begin, tiling,
+                                         window)
 from vit_jax.models import flops
 
 

@@ -22,8 +22,8 @@ from vit_jax.errors import UserError
 from vit_jax.layers import padding
 from vit_jax.layers.attention import HIDDEN
 
-# What several operations read, XLA's CPU compiler would fuse into each of them, and compute as often: see
-# vit_jax.compilation. The barriers halve the time.
+# What several operations read, XLA's CPU compiler would fuse into each of them, and compute as often:
+# see vit_jax.compilation. The barriers halve the time.
 once = jax.lax.optimization_barrier
 
 DENSE = 2  # an axis of so many kernels or less is one tile: see benchmarks/README.md

@@ -12,8 +12,9 @@ SHI_LABS = 'https://shi-labs.com/projects/'
 
 def _file(name: str, path: str, data: str, accuracy: float | None, size: int = 224) -> Pretrained:
   model = name.partition('.')[0]
-  return Pretrained(model, f'{SHI_LABS}{path}.pth', data, (size, size), models.variant(model).preprocessing,
-                    'MIT', accuracy, 'README of Neighborhood-Attention-Transformer' if accuracy else '')
+  rule = models.variant(model).preprocessing
+  return Pretrained(model, f'{SHI_LABS}{path}.pth', data, (size, size), rule, 'MIT', accuracy,
+                    'README of Neighborhood-Attention-Transformer' if accuracy else '')
 
 
 def _all() -> dict[str, Pretrained]:

@@ -9,7 +9,7 @@ TITLE, METRIC = 'ImageNet-1k', 'parameters M, multiply-adds G, top-1 %'
 
 
 def _cell(row, column):
-  model = row.lower().replace('-', '_').replace(' ^', '_').replace(', ', '_')
+  model = row.lower().replace('-', '_').replace(', ', '_').replace(' ', '_')
   recipe = ',recipe=transfer' if 'large' in model else ''
   return run(f'nat.py:model={model},data=imagenet1k{recipe}',
              **({} if column == 'top1' else dict(fact=column)))
@@ -27,7 +27,7 @@ TABLES = (
         'DiNAT-Small': (51, 7.8, 83.8),
         'DiNAT-Base': (90, 13.7, 84.4),
         'DiNAT-Large': (200, 30.6, 86.6),
-        'DiNAT-Large ^384': (200, 89.7, 87.4),
-        'DiNAT-Large ^384, 11x11': (200, 92.4, 87.5)}, _cell,
+        'DiNAT-Large 384': (200, 89.7, 87.4),
+        'DiNAT-Large 384, 11x11': (200, 92.4, 87.5)}, _cell,
           notes="as in the authors' README; Large is pre-trained on ImageNet-22k"),
 )
