@@ -253,6 +253,7 @@ def test_any_backbone_serves():
 
 
 SMALL = dict(width=16, depth=1, num_heads=2, mlp_dim=16, position='sincos')
+NAT = dict(width=16, depths=(2, 1), num_heads=(2, 4))
 # Backbone, its fields, the size of the image alone, and canvases of no stride.
 PADDED = {
     **{norm: ('resnet18', dict(depths=(1, 1, 1), width=32, norm=norm), (45, 61), ((62, 75), (96, 64)))
@@ -261,6 +262,8 @@ PADDED = {
                 ((62, 75), (96, 64))),
     'bit': ('bit_r50x1', dict(depths=(1, 1, 1), width=32), (45, 61), ((62, 75), (96, 64))),
     'vit': ('vit_ti16', dict(SMALL, patch_size=4), (32, 48), ((48, 64), (80, 48))),
+    'nat': ('nat_mini', dict(NAT, map_norms=True), (45, 61), ((62, 75), (96, 64))),
+    'dinat': ('dinat_base', dict(NAT, dilations=((1, 4), (2,))), (45, 61), ((62, 75), (96, 64))),
     'hybrid': ('r50_b16', dict(SMALL, patch_size=1, stem_depths=(1, 1), stem_width=32), (45, 61),
                ((62, 75), (96, 64)))}
 
