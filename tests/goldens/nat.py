@@ -23,7 +23,7 @@ def nat(golden: Golden) -> dict[str, np.ndarray]:
     logits = found['representation']
   out = {'patch_embed': found['tokenizer'], 'norm': found['norm'], 'logits': logits}
   for i, depth in enumerate(model.depths):
-    out[f'level_{i}'] = found[f'level{i}'][1]
+    out[f'level_{i}'] = found.get(f'level{i + 1}/downsample', found[f'level{i}'][0])  # with what follows
     for j in range(depth):
       out[f'level_{i}_block_{j}'] = found[f'level{i}/layer{j}']
       out[f'level_{i}_block_{j}_attn'] = found[f'level{i}/layer{j}/attention']

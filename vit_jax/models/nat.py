@@ -1,8 +1,8 @@
 """Neighborhood attention transformers: NAT (arXiv:2204.07143) and DiNAT (arXiv:2209.15001).
 
 Two convolutions of stride 2, with no activation between them, make tokens; levels of transformer layers
-follow, whose attention sees a neighborhood, with a convolution of stride 2 between two levels. In
-DiNAT, every other layer's neighborhood is dilated.
+follow, whose attention sees a neighborhood. Every level but the first begins with a convolution of
+stride 2. In DiNAT, every other layer's neighborhood is dilated.
 
 Parameters: `tokenizer/{conv_0, conv_1, norm}`, `level{i}/layer{j}/{norm1, attention/{query, key, value,
 out, relative_bias}, norm2, mlp, gamma_1, gamma_2}`, `level{i}/downsample/{conv, norm}`, `norm`, `head`;
@@ -87,19 +87,29 @@ class Downsample(nn.Module):
 
 
 class Level(nn.Module):
-  """Layers of one resolution: `dilations` and `drop_path_rates` have one entry for each."""
+  """Layers of one resolution, behind a downsampler if asked for.
+
+  Attributes:
+    dilations, drop_path_rates: of the layers, one entry for each.
+    layer: with what they share.
+    downsample: whether the map is cut to half its size first.
+  """
   dilations: tuple[int, ...]
   drop_path_rates: tuple[float, ...]
   layer: Layer
+  downsample: bool
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None,
-               downsample: bool = False) -> tuple[jax.Array, jax.Array]:
-    """Maps `[batch, h, w, c]` to the map behind the layers, and what the next level reads."""
+  def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+               ) -> tuple[jax.Array, jax.Array | None]:
+    """Maps `[batch, h, w, c]`, and `valid` of it, to the map behind the layers and `valid` of that."""
+    if self.downsample:
+      x = Downsample(self.layer.dtype, name='downsample')(x, valid)
+      valid = padding.strided(valid, 2)
     for i, (dilation, rate) in enumerate(zip(self.dilations, self.drop_path_rates)):
       layer = self.layer.clone(dilation=dilation, name=f'layer{i}', parent=self)
       x = layer(x, rate, train, valid)
-    return x, Downsample(self.layer.dtype, name='downsample')(x, valid) if downsample else x
+    return x, valid
 
 
 class Tokenizer(nn.Module):
@@ -172,28 +182,27 @@ class NAT(nn.Module):
     padding.check(self, valid)
     x = Tokenizer(self.width, self.dtype, name='tokenizer')(image, valid)
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-    valid = padding.strided(valid, 4)
-    maps = self._levels(x, train, valid)
+    maps = self._levels(x, train, padding.strided(valid, 4))
     if self.num_classes is None:
       if self.map_norms:
-        maps = [_norm(self.dtype, f'norm{i}')(x) for i, x in enumerate(maps)]
-      valids = [padding.strided(valid, 2 ** i) for i in range(len(maps))]
-      return Features(tuple(map(padding.clear, maps, valids)), None,
+        maps = [(_norm(self.dtype, f'norm{i}')(x), valid) for i, (x, valid) in enumerate(maps)]
+      return Features(tuple(padding.clear(x, valid) for x, valid in maps), None,
                       tuple((4 * 2 ** i,) * 2 for i in range(len(maps))))
-    x = _norm(self.dtype, 'norm')(maps[-1]).astype(jnp.float32).mean((1, 2))
+    x = _norm(self.dtype, 'norm')(maps[-1][0]).astype(jnp.float32).mean((1, 2))
     self.sow('intermediates', 'representation', x)
     return nn.Dense(self.num_classes, kernel_init=_normal, name='head')(x)
 
-  def _levels(self, x, train, valid) -> list[jax.Array]:
+  def _levels(self, x, train, valid) -> list[tuple[jax.Array, jax.Array | None]]:
+    """Returns the map of each level, and `valid` of it."""
     rates = np.linspace(0., self.drop_path_rate, sum(self.depths)).tolist()
     dilations = self.dilations or tuple((1,) * depth for depth in self.depths)
     maps, first = [], 0
     for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads)):
       layer = Layer(heads, self.mlp_ratio, self.kernel_size, 1, self.layer_scale, self.dropout_rate,
                     self.qkv_bias, self.qk_scale, self.dtype, parent=None)
-      level = Level(dilations[i], tuple(rates[first:first + depth]), layer, name=f'level{i}')
-      out, x = level(x, train, valid, i + 1 < len(self.depths))
-      maps, valid, first = [*maps, out], padding.strided(valid, 2), first + depth
+      level = Level(dilations[i], tuple(rates[first:first + depth]), layer, i > 0, name=f'level{i}')
+      maps.append(level(x, train, valid))
+      (x, valid), first = maps[-1], first + depth
     return maps
 
 
@@ -246,9 +255,8 @@ RULES: sharding.Rules = (
 
 DEPTHS: Depths = (
     (r'tokenizer/.*', 0),
-    # A downsampler stands before the layers of the next level, with the last ones of its own.
+    (r'level(\d+)/downsample/.*', None),  # a group before the first layer of its level
     (r'level(\d+)/layer(\d+)/.*', None),
-    (r'level0/downsample/.*', 1),
     (r'.*', -1))
 
 

@@ -24,8 +24,8 @@ def _rows(tokens: str, last: str, maps: str, head: str, downsample: str) -> tupl
   return (
       Row(f'{tokens}.{{i}}.weight', 'tokenizer/conv_{i}/kernel', CONV),
       Row(f'{tokens}.{{i}}.bias', 'tokenizer/conv_{i}/bias'),
-      Row(downsample + '.reduction.weight', 'level{s}/downsample/conv/kernel', CONV),
-      *norm(downsample + '.norm', 'level{s}/downsample/norm'),
+      Row(downsample + '.reduction.weight', 'level{s+1}/downsample/conv/kernel', CONV),
+      *norm(downsample + '.norm', 'level{s+1}/downsample/norm'),
       *norm(last, 'norm'), *norm(maps, 'norm{i}'), *dense(head, 'head'))
 
 
