@@ -191,6 +191,22 @@ def test_deit_ends_where_its_code_does():
   assert list(augmentation(c)) == ['flip', 'randaugment', 'random_erasing', 'mixup_cutmix']
 
 
+def test_convnext_is_the_authors():
+  for model, drop_path in (('convnext_t', .1), ('convnext_s', .4), ('convnext_l', .5)):
+    c = load(f'convnext.py:model={model},data=imagenet1k')
+    assert (c.model.drop_path_rate, c.ema_decay, c.ema_warmup) == (drop_path, .9999, False)
+    assert (c.optimizer.weight_decay, c.optimizer.layer_decay, c.total_epochs) == (.05, 1., 300.)
+  c = load('convnext.py:model=convnext_l,data=imagenet1k,recipe=enlarge')
+  assert c.init_from == 'convnext_l.imagenet1k'
+  assert (c.model.drop_path_rate, c.model.head_scale) == (.95, .001)
+  assert (c.optimizer.layer_decay, c.ema_decay, c.data.eval_crop.name) == (.7, 0., 'squash')
+  assert 'mixup_cutmix' not in [op.name for op in c.data.augment]
+  c = load('convnext.py:model=convnext_xl,data=imagenet1k,recipe=transfer')
+  assert (c.init_from, c.optimizer.layer_decay) == ('convnext_xl.imagenet22k', .8)
+  with pytest.raises(UserError, match='size of a ConvNeXt for recipe=transfer'):
+    load('convnext.py:model=convnext_t,recipe=transfer')
+
+
 def test_nat_is_the_authors():
   for model, drop_path in (('nat_mini', .2), ('nat_small', .3), ('dinat_base', .5)):
     c = load(f'nat.py:model={model},data=imagenet1k')
@@ -301,7 +317,9 @@ OWN = ['vit_finetune.py:dataset=mine', 'vit_finetune.py:dataset=oxford_flowers10
        'vit_finetune.py:dataset=vtab/dtd', 'vit_finetune.py:dataset=imagenet2012', 'bit_finetune.py',
        'bit_finetune.py:dataset=mine,examples=100000', 'bit_finetune.py:dataset=imagenet2012',
        'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'nat.py',
-       'nat.py:recipe=transfer', 'detr.py:dataset=mine',
+       'nat.py:recipe=transfer', 'convnext.py', 'convnext.py:model=convnext_b,recipe=enlarge',
+       'convnext.py:model=convnext_xl,recipe=transfer',
+       'convnext.py:model=convnext_iso_s', 'detr.py:dataset=mine',
        'detr.py:dataset=mine,epochs=50,batch_size=16',
        'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
        'detr_small.py:dataset=mine', 'augreg.py', 'augreg.py:epochs=30', 'bit_pretrain.py', 'mixer.py',
@@ -339,7 +357,7 @@ def test_mistakes_in_arguments_name_what_is_near(spec, said):
 
 
 @pytest.mark.parametrize('name', ['vit_b16', 'r50_b16', 'r_ti16', 'mixer_b16', 'bit_r50x1', 'resnet50',
-                                  'deit_s16', 'nat_mini', 'dinat_base'])
+                                  'deit_s16', 'convnext_t', 'nat_mini', 'dinat_base'])
 def test_smoke_leaves_a_small_model_of_the_same_kind(name):
   c = load('vit_plain.py')
   with c.unlocked():

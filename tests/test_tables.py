@@ -95,16 +95,25 @@ def nat(model, recipe='', **_):
               end=5e-6)
 
 
+def convnext(recipe='scratch', model='', resolution=0, **_):
+  """ConvNeXt's README and TRAINING.md, and table 5 of the paper."""
+  if recipe == 'scratch':
+    return dict(size=224, data='imagenet1k', epochs=300, batch=4096, warmup=0, warmup_epochs=20,
+                peak=4e-3, end=1e-6)
+  return dict(size=384 if recipe == 'enlarge' else int(resolution) or 224, data='imagenet1k', epochs=30,
+              batch=512, warmup=0, warmup_epochs=0, peak=5e-5, end=1e-6)
+
+
 IMPLIED = {'vit_pretrain.py': pretraining, 'bit_pretrain.py': sgd_pretraining,
-           'vit_finetune.py': finetuning, 'nat.py': nat, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
+           'vit_finetune.py': finetuning, 'nat.py': nat, 'convnext.py': convnext, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
 
 
 def parameters(name, size, classes, hidden):
   """Returns the count that the variant's published one at 224 pixels and 1,000 classes implies."""
   variant = models.variant(name)
   if 'patch_size' not in variant.arguments:
-    times, positions = dict(BiT=32, NAT=8)[variant.module.__name__], 0  # from first to last
-    width = times * variant.arguments['width']
+    times, positions = dict(BiT=32, NAT=8, ConvNeXt=1)[variant.module.__name__], 0  # from first to last
+    width = times * variant.arguments.get('widths', (variant.arguments.get('width'),))[-1]
   else:
     width, patch = variant.arguments['width'], variant.arguments['patch_size']
     positions = (size // patch) ** 2 - (224 // patch) ** 2
@@ -223,7 +232,7 @@ def test_the_tables_are_as_printed(shared):
   with open(shared('facts/tables.json')) as file:
     printed = {t['id']: t for t in json.load(file)['tables']
                if t['id'].startswith(('vit', 'bit', 'deit', 'detr'))}
-  assert list(printed) == [name for name in tables.TABLES if 'nat_' not in name]
+  assert list(printed) == [name for name in tables.TABLES if not name.startswith(('nat', 'dinat', 'convnext'))]
   for name, want in printed.items():
     got = tables.table(name)
     assert (got.paper, got.title, got.metric, got.notes, list(got.columns)) == (

@@ -7,14 +7,16 @@ import jax
 import numpy as np
 
 from tests.goldens import torch_vit
-from tests.goldens.base import Fields, Golden, NotJudged, Unknown, pair
+from tests.goldens.base import Fields, Golden, NotJudged, pair
 from vit_jax.optim import layer_decay, optimizers, schedules
 from vit_jax.tasks import losses
 from vit_jax import models, trees, weights
 from vit_jax.layers import positions
 from vit_jax.tasks.distillation import divergence
-from vit_jax.weights.table import to_theirs
+from vit_jax.models.convnext import ConvNeXt
+from vit_jax.weights.families.convnext import AUTHORS
 from vit_jax.weights.families.timm import TIMM
+from vit_jax.weights.table import to_theirs
 
 
 def position_tables(golden: Golden) -> dict[str, np.ndarray]:
@@ -164,22 +166,32 @@ def canonical(groups: list[dict]) -> list[dict]:
   return sorted(({**g, 'names': sorted(g['names'])} for g in groups), key=lambda g: g['names'])
 
 
+def _timm_vit(config):
+  """Returns the model, the table of its names, the size of its images and their channels."""
+  given = config['model']
+  return torch_vit.build(given), TIMM, pair(given.get('img_size', 224)), given.get('in_chans', 3)
+
+
+def _convnext(config):
+  """As `_timm_vit`; the authors' model has 1000 classes unless told otherwise."""
+  model = ConvNeXt(num_classes=config.get('num_classes', 1000), depths=tuple(config['depths']),
+                   widths=tuple(config['dims']))
+  return model, AUTHORS, (64, 64), config.get('in_chans', 3)
+
+
 def parameter_groups(golden: Golden) -> dict[str, list]:
   """Groups of parameters with one learning-rate factor and one weight decay."""
   config = golden.meta['config']
-  waiting = dict(swin='Swin Transformer', convnext='ConvNeXt')
-  if config['which'] in waiting:
-    raise NotJudged(f'no reader yet; it waits for {waiting[config["which"]]}')
-  if config['which'] != 'timm_vit':
-    raise Unknown(f'no parameter groups of {config["which"]!r}')
-  given = config['model']
-  params = weights.init_shapes(torch_vit.build(given), pair(given.get('img_size', 224)),
-                               given.get('in_chans', 3))
+  if config['which'] == 'swin':
+    raise NotJudged('no reader yet; it waits for Swin Transformer')
+  model, table, size, channels = config.choose('which', dict(
+      timm_vit=_timm_vit, convnext=_convnext))(config)
+  params = weights.init_shapes(model, size, channels)
   shapes = trees.flatten(params)
-  scales = layer_decay.scales(params, config.get('layer_decay', 1.), models.family('vit_b16').depth)
+  scales = layer_decay.scales(params, config.get('layer_decay', 1.), models.family(model).depth)
   decays = optimizers.decay_rates(params, config.get('weight_decay', 0.), 'timm')
   # Under the names of the file, whose parameters may hold several of ours.
-  theirs = [to_theirs(TIMM, {path: np.full(shapes[path].shape, value) for path, value in values.items()})
+  theirs = [to_theirs(table, {path: np.full(shapes[path].shape, value) for path, value in values.items()})
             for values in ({path: scale for path, (scale,) in scales.items()}, decays)]
   groups = {}
   for name in theirs[0]:

@@ -13,9 +13,9 @@ from vit_jax.sharding import Rules
 Size = tuple[int, int]  # (height, width) in pixels
 
 # (pattern of a parameter's path, depth group); the first match counts. A negative group counts from the
-# end. None: the family's layers, a group each, from 1 on, in the order of the numbers in the path, or
-# along the leading axis of a stack.
-Depths = tuple[tuple[str, int | None], ...]
+# end; a function gives the group of the numbers in the path. None: the family's layers, a group each,
+# from 1 on, in the order of the numbers in the path, or along the leading axis of a stack.
+Depths = tuple[tuple[str, int | Callable[..., int] | None], ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ DTYPES = ('float32', 'bfloat16', 'float16')  # of a computation
 
 # Numbers of a module that are not simply 0 or more.
 RANGES = {
-    'num_classes|patch_size|width|num_heads|mlp_dim|tokens_mlp_dim|channels_mlp_dim|stem_width|'
+    'num_classes|patch_size|width|widths|num_heads|mlp_dim|tokens_mlp_dim|channels_mlp_dim|stem_width|'
     'representation_size|num_queries|max_positions': '[1, inf)',
     'depth|depths|stem_depths|decoder_layers': '[1, 1000]', 'encoder_layers': '[0, 1000]',
     'dropout_rate|attention_dropout_rate|drop_path_rate': '[0, 1)', 'head_bias': '(-inf, inf)',

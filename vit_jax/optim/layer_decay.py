@@ -18,9 +18,9 @@ from vit_jax.models.family import Depths
 def _group(path: str, shape: tuple[int, ...], depths: Depths) -> int | list[tuple[int, ...]]:
   """Returns the group of a leaf, or the number(s) of its layer in each entry of a stack."""
   pattern, group = next(row for row in depths if re.fullmatch(row[0], path))
-  if group is not None:
-    return group
   numbers = re.fullmatch(pattern, path).groups()
+  if group is not None:
+    return group(*map(int, numbers)) if callable(group) else group
   return [(i,) for i in range(shape[0])] if None in numbers else [tuple(map(int, numbers))]
 
 
@@ -44,7 +44,9 @@ def scales(params, decay: float, depths: Depths | None) -> dict[str, list[float]
             for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
   groups = {path: _group(path, shape, depths) for path, shape in shapes.items()}
   layers = sorted({layer for group in groups.values() if isinstance(group, list) for layer in group})
-  number, total = {layer: i + 1 for i, layer in enumerate(layers)}, len(layers) + 2
+  number = {layer: i + 1 for i, layer in enumerate(layers)}
+  last = max([len(layers), *(group for group in groups.values() if isinstance(group, int))])
+  total = last + 2
   numbered = {path: [number[layer] for layer in group] if isinstance(group, list) else [group % total]
               for path, group in groups.items()}
   return {path: [decay ** (total - 1 - i) for i in group] for path, group in numbered.items()}

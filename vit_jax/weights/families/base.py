@@ -76,6 +76,21 @@ class Refit(NamedTuple):
   trained_size: Size = (0, 0)
 
 
+def facts_of(config: Mapping, processor: Mapping, **fields) -> Facts:
+  """Returns the facts that all of transformers' configs say alike: classes, mean and deviation.
+
+  Args:
+    config: `config.json`.
+    processor: `preprocessor_config.json`.
+    **fields: of the model.
+  """
+  names = config.get('id2label') or {}
+  classes = tuple(str(names[key]) for key in sorted(names, key=int))
+  rule = {key: tuple(map(float, processor[name])) for key, name in (
+      ('mean', 'image_mean'), ('std', 'image_std')) if name in processor}
+  return Facts(fields, None, () if classes and classes[0] == 'LABEL_0' else classes, rule)
+
+
 def attributes(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
   """Returns fields of a model."""
   return {name: getattr(model, name) for name in names}

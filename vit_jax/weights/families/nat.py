@@ -10,7 +10,7 @@ from vit_jax.errors import UserError
 from vit_jax.layers import positions
 from vit_jax.models import nat
 from vit_jax.models.nat import NAT
-from vit_jax.weights.families.base import Facts, Published, Refit, Source, attributes
+from vit_jax.weights.families.base import Facts, Published, Refit, Source, attributes, facts_of
 from vit_jax.weights.families.rows import CONV, dense, norm
 from vit_jax.weights.fit import CLASSIFIER, Report
 from vit_jax.weights.table import Row, Table
@@ -124,14 +124,9 @@ def formats(model: NAT, to: str) -> Table | None:
 
 def described(config: Mapping, processor: Mapping) -> Facts:
   """Returns what transformers' DinatConfig or NatConfig says, and its image processor."""
-  out = {}
-  if config.get('dilations'):
-    out['dilations'] = tuple(map(tuple, config['dilations']))
-  names = config.get('id2label') or {}
-  classes = tuple(str(names[key]) for key in sorted(names, key=int))
-  rule = {key: tuple(map(float, processor[name])) for key, name in (
-      ('mean', 'image_mean'), ('std', 'image_std')) if name in processor}
-  return Facts(out, None, () if classes and classes[0] == 'LABEL_0' else classes, rule)
+  dilations = config.get('dilations')
+  fields = dict(dilations=tuple(map(tuple, dilations))) if dilations else {}
+  return facts_of(config, processor, **fields)
 
 
 PUBLISHED = Published(

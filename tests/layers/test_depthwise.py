@@ -1,0 +1,30 @@
+"""Depthwise convolution: the form for CPUs is the definition, gradients included."""
+
+import jax
+import numpy as np
+import pytest
+
+from vit_jax.layers import depthwise
+
+
+@pytest.mark.parametrize('size', [(9, 12), (3, 2), (1, 1)])
+@pytest.mark.parametrize('kernel_size', [3, 7])
+def test_shifted_copies_are_the_convolution(size, kernel_size):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, *size, 5)).astype(np.float32)
+  kernel = rng.normal(size=(kernel_size, kernel_size, 5)).astype(np.float32)
+  cotangent = rng.normal(size=x.shape).astype(np.float32)
+  want, pull = jax.vjp(depthwise._grouped, x, kernel)
+  got, ours = jax.vjp(depthwise.depthwise, x, kernel)
+  np.testing.assert_allclose(got, want, atol=1e-5)
+  for one, other in zip(ours(cotangent), pull(cotangent)):
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize('kernel_size', [3, 7])
+def test_the_form_of_other_platforms_is_the_same(kernel_size):
+  rng = np.random.default_rng(0)
+  x, gradient = rng.normal(size=(2, 2, 6, 5, 4)).astype(np.float32)
+  kernel = rng.normal(size=(kernel_size, kernel_size, 4)).astype(np.float32)
+  np.testing.assert_allclose(depthwise._kernel_grouped(x, kernel, gradient),
+                             depthwise._kernel_by_rows(x, kernel, gradient), atol=1e-4)
