@@ -6,15 +6,15 @@
         --config=configs/convnext.py:model=convnext_b,data=imagenet1k,recipe=enlarge
     python -m vit_jax.main --workdir=runs/convnext_b_22k \\
         --config=configs/convnext.py:model=convnext_b,data=imagenet21k,recipe=pretrain
-    python -m vit_jax.main --workdir=runs/convnext_b_22k_1k \\
-        --config=configs/convnext.py:model=convnext_b,data=imagenet1k,recipe=transfer,init_from=runs/convnext_b_22k
+    python -m vit_jax.main --workdir=runs/convnext_b_22k_1k --config.init_from=runs/convnext_b_22k \\
+        --config=configs/convnext.py:model=convnext_b,data=imagenet1k,recipe=transfer
 
 recipe=scratch is 300 epochs of AdamW at batch 4096: a rate of 0.004 after 20 epochs of warm-up, a cosine
 to 1e-6, weight decay 0.05 of matrices and kernels, stochastic depth 0.1 to 0.5 by size, RandAugment,
-mixup, cutmix and erasing; the average of the weights, with decay .9999, is evaluated. recipe=enlarge goes
-from 224 to 384 pixels in 30 epochs at 5e-5: layer-wise decay .7, next to no weight decay, no mixup and
-cutmix, a head that starts at a thousandth. recipe=pretrain is 90 epochs on ImageNet-22k; recipe=transfer
-goes from there to ImageNet-1k, as recipe=enlarge but for a layer-wise decay of .8. init_from is the
+mixup, cutmix and erasing; the average of the weights, with decay .9999, is evaluated. recipe=enlarge
+goes from 224 to 384 pixels in 30 epochs at 5e-5: layer-wise decay .7, next to no weight decay, no mixup
+and cutmix, a head that starts at a thousandth. recipe=pretrain is 90 epochs on ImageNet-22k;
+recipe=transfer goes from there to ImageNet-1k, as recipe=enlarge but for a layer-wise decay of .8. init_from is the
 authors' file unless given. Their ImageNet-22k has 21,841 classes, that of TFDS 21,843.
 
 Arguments: model, data (imagenet1k, imagenet21k), dataset (any source; neither: the digits), recipe,

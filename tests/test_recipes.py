@@ -319,7 +319,9 @@ OWN = ['vit_finetune.py:dataset=mine', 'vit_finetune.py:dataset=oxford_flowers10
        'deit.py:recipe=finetune', 'deit.py', 'deit.py:recipe=vit', 'nat.py',
        'nat.py:recipe=transfer', 'convnext.py', 'convnext.py:model=convnext_b,recipe=enlarge',
        'convnext.py:model=convnext_xl,recipe=transfer',
-       'convnext.py:model=convnext_iso_s', 'detr.py:dataset=mine',
+       'convnext.py:model=convnext_iso_s', 'swin.py',
+       'swin.py:model=swin_b_384,recipe=enlarge',
+       'swin.py:model=swin_l,recipe=transfer', 'detr.py:dataset=mine',
        'detr.py:dataset=mine,epochs=50,batch_size=16',
        'detr.py:dataset=mine,frozen=RUN,epochs=25,drop=15',
        'detr_small.py:dataset=mine', 'augreg.py', 'augreg.py:epochs=30', 'bit_pretrain.py', 'mixer.py',
@@ -357,7 +359,7 @@ def test_mistakes_in_arguments_name_what_is_near(spec, said):
 
 
 @pytest.mark.parametrize('name', ['vit_b16', 'r50_b16', 'r_ti16', 'mixer_b16', 'bit_r50x1', 'resnet50',
-                                  'deit_s16', 'convnext_t', 'nat_mini', 'dinat_base'])
+                                  'deit_s16', 'convnext_t', 'swin_t', 'nat_mini', 'dinat_base'])
 def test_smoke_leaves_a_small_model_of_the_same_kind(name):
   c = load('vit_plain.py')
   with c.unlocked():

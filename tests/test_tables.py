@@ -104,16 +104,27 @@ def convnext(recipe='scratch', model='', resolution=0, **_):
               batch=512, warmup=0, warmup_epochs=0, peak=5e-5, end=1e-6)
 
 
+def swin(model, recipe='scratch', **_):
+  """Swin's configs/swin/*.yaml."""
+  size, rest = 384 if '384' in model else 224, dict(data='imagenet1k', warmup=0)
+  if recipe == 'scratch':
+    return dict(rest, size=size, epochs=300, batch=1024, warmup_epochs=20, peak=1e-3, end=1e-5)
+  return dict(rest, size=size, epochs=30, batch=1024, warmup_epochs=5, peak=4e-5, end=4e-7)
+
+
 IMPLIED = {'vit_pretrain.py': pretraining, 'bit_pretrain.py': sgd_pretraining,
-           'vit_finetune.py': finetuning, 'nat.py': nat, 'convnext.py': convnext, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
+           'vit_finetune.py': finetuning, 'nat.py': nat, 'convnext.py': convnext,
+           'swin.py': swin, 'bit_finetune.py': hyper_rule, 'deit.py': deit}
 
 
 def parameters(name, size, classes, hidden):
   """Returns the count that the variant's published one at 224 pixels and 1,000 classes implies."""
   variant = models.variant(name)
   if 'patch_size' not in variant.arguments:
-    times, positions = dict(BiT=32, NAT=8, ConvNeXt=1)[variant.module.__name__], 0  # from first to last
-    width = times * variant.arguments.get('widths', (variant.arguments.get('width'),))[-1]
+    last = dict(BiT=lambda of: 32 * of['width'], NAT=lambda of: 8 * of['width'],
+                Swin=lambda of: 8 * of['width'],
+                ConvNeXt=lambda of: of['widths'][-1])[variant.module.__name__]
+    width, positions = last(variant.arguments), 0
   else:
     width, patch = variant.arguments['width'], variant.arguments['patch_size']
     positions = (size // patch) ** 2 - (224 // patch) ** 2
@@ -232,7 +243,8 @@ def test_the_tables_are_as_printed(shared):
   with open(shared('facts/tables.json')) as file:
     printed = {t['id']: t for t in json.load(file)['tables']
                if t['id'].startswith(('vit', 'bit', 'deit', 'detr'))}
-  assert list(printed) == [name for name in tables.TABLES if not name.startswith(('nat', 'dinat', 'convnext'))]
+  others = ('nat', 'dinat', 'convnext', 'swin')  # of the authors' README files, and Swin below
+  assert list(printed) == [name for name in tables.TABLES if not name.startswith(others)]
   for name, want in printed.items():
     got = tables.table(name)
     assert (got.paper, got.title, got.metric, got.notes, list(got.columns)) == (

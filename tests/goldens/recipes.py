@@ -6,8 +6,8 @@ Each returns {output: our value}.
 import jax
 import numpy as np
 
-from tests.goldens import torch_vit
-from tests.goldens.base import Fields, Golden, NotJudged, pair
+from tests.goldens import swin, torch_vit
+from tests.goldens.base import Fields, Golden, pair
 from vit_jax.optim import layer_decay, optimizers, schedules
 from vit_jax.tasks import losses
 from vit_jax import models, trees, weights
@@ -179,27 +179,34 @@ def _convnext(config):
   return model, AUTHORS, (64, 64), config.get('in_chans', 3)
 
 
+def _swin(config):
+  """As `_timm_vit`."""
+  given = config['model']
+  return swin.build(given), swin.AUTHORS, pair(given.get('img_size', 224)), given.get('in_chans', 3)
+
+
 def parameter_groups(golden: Golden) -> dict[str, list]:
   """Groups of parameters with one learning-rate factor and one weight decay."""
   config = golden.meta['config']
-  if config['which'] == 'swin':
-    raise NotJudged('no reader yet; it waits for Swin Transformer')
   model, table, size, channels = config.choose('which', dict(
-      timm_vit=_timm_vit, convnext=_convnext))(config)
+      timm_vit=_timm_vit, convnext=_convnext, swin=_swin))(config)
   params = weights.init_shapes(model, size, channels)
   shapes = trees.flatten(params)
   scales = layer_decay.scales(params, config.get('layer_decay', 1.), models.family(model).depth)
-  decays = optimizers.decay_rates(params, config.get('weight_decay', 0.), 'timm')
+  rule = 'kernels' if config['which'] == 'swin' else 'timm'
+  decays = optimizers.decay_rates(params, config.get('weight_decay', 0.), rule)
   # Under the names of the file, whose parameters may hold several of ours.
-  theirs = [to_theirs(table, {path: np.full(shapes[path].shape, value) for path, value in values.items()})
+  filled = lambda values: {path: np.full(shapes[path].shape, value) for path, value in values.items()}
+  theirs = [to_theirs(table, filled(values))
             for values in ({path: scale for path, (scale,) in scales.items()}, decays)]
   groups = {}
   for name in theirs[0]:
     (scale,), (decay,) = (np.unique(values[name]).tolist() for values in theirs)
     groups.setdefault((scale, decay), []).append(name)
   rate = lambda scale: dict(lr=config['lr'] * scale) if 'lr' in config else {}
+  told = lambda scale: {} if config['which'] == 'swin' else dict(lr_scale=scale)  # it has no such scale
   return {'groups_json': canonical([
-      dict(names=names, lr_scale=scale, weight_decay=decay, **rate(scale))
+      dict(names=names, weight_decay=decay, **told(scale), **rate(scale))
       for (scale, decay), names in groups.items()])}
 
 

@@ -13,6 +13,8 @@ STATED = {
     # Of NAT's README, where the large ones' 30.6 and 89.7 count the norms too.
     ('nat_mini', 224): '2.7', ('nat_tiny', 224): '4.3', ('nat_small', 224): '7.8',
     ('nat_base', 224): '13.7', ('dinat_mini', 224): '2.7', ('dinat_large', 224): '30.5',
+    ('swin_t', 224): '4.5', ('swin_s', 224): '8.7', ('swin_b', 224): '15.4', ('swin_b_384', 384): '47',
+    ('swin_l_384', 384): '104',
     ('convnext_t', 224): '4.46', ('convnext_b', 224): '15.35', ('convnext_b', 384): '45.1',
     ('convnext_l', 224): '34.4', ('convnext_xl', 224): '60.9', ('convnext_iso_s', 224): '4.3',
     ('r50_b16', 224): '21.5', ('mixer_b16', 224): '12.6', ('deit_b16_384', 384): '55.48'}

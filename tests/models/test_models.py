@@ -39,6 +39,8 @@ PARAMETERS = dict(
     nat_mini=19_984_174, nat_tiny=27_901_582, nat_small=50_743_297, nat_base=89_769_652,
     dinat_mini=19_984_174, dinat_tiny=27_901_582, dinat_small=50_719_681, dinat_base=89_769_652,
     # With 21 x 21 biases for each of 738 heads instead of 13 x 13.
+    swin_t=28_288_354, swin_s=49_606_258, swin_b=87_768_224, swin_b_384=87_903_584,
+    swin_l=196_532_476, swin_l_384=196_735_516,
     convnext_t=28_589_128, convnext_s=50_223_688, convnext_b=88_591_464, convnext_l=197_767_336,
     convnext_xl=350_196_968, convnext_iso_s=22_308_712, convnext_iso_b=87_083_752,
     convnext_iso_l=305_905_640,
@@ -52,6 +54,7 @@ def shrunken(name):
             'Mixer': dict(width=16, depth=1, tokens_mlp_dim=8, channels_mlp_dim=24),
             'ResNet': dict(width=32, depths=(1, 1)), 'BiT': dict(width=32, depths=(1, 1)),
             'ConvNeXt': dict(widths=(16, 24), depths=(1, 1)),
+            'Swin': dict(width=16, depths=(2, 1), num_heads=(2, 4), window_size=3),
             'NAT': dict(width=16, depths=(1, 1), num_heads=(2, 4), kernel_size=3, dilations=((2,), (1,)))
             }[type(model).__name__]
   if getattr(model, 'stem_depths', None):

@@ -15,6 +15,7 @@ from vit_jax.layers.norms import BatchNorm
 RESNET = dict(depths=(1, 1, 1), width=32, num_classes=None)
 VIT = dict(patch_size=8, width=16, depth=2, num_heads=2, mlp_dim=16, num_classes=None, position='sincos')
 NAT = dict(width=16, depths=(2, 1, 1), num_heads=(2, 2, 4), kernel_size=3, num_classes=None)
+SWIN = dict(width=16, depths=(2, 2, 1), num_heads=(1, 2, 4), window_size=4, num_classes=None)
 CONVNEXT = dict(widths=(16, 24, 32), depths=(1, 2, 1), num_classes=None)
 ANY = ((33, 45), (41, 46), (64, 64))  # sizes of the image alone, on an odd canvas, on another
 PATCHES = ((32, 48), (40, 48), (64, 56))
@@ -35,6 +36,8 @@ BACKBONES = {
     'hybrid': ('r50_b16', dict(VIT, patch_size=1, stem_depths=(1, 1), stem_width=32), ANY),
     'nat': ('nat_mini', NAT, ANY),
     'dinat': ('dinat_mini', dict(NAT, map_norms=True, dilations=((1, 3), (2,), (1,))), ANY),
+    'swin': ('swin_t', SWIN, ANY),
+    'swin, norms': ('swin_t', dict(SWIN, map_norms=True, window_size=3), ANY),
     'convnext': ('convnext_t', CONVNEXT, ANY),
     'convnext, norms': ('convnext_t', dict(CONVNEXT, map_norms=True, layer_scale=None), ANY),
     'convnext, isotropic': ('convnext_iso_s', dict(widths=(16,), depths=(2,), num_classes=None), ANY),
@@ -112,7 +115,9 @@ def test_what_cannot_be_right_is_refused():
   mixer = models.create_model('mixer_s16', num_classes=None)
   hybrid = models.create_model('r_ti16', **{**VIT, 'patch_size': 3})
   floored = models.create_model('convnext_t', **{**CONVNEXT, 'rounding': 'down'})
-  for model, said in ((floored, 'leave model.rounding out'), (mixer, 'model.mask_padding=false'), (hybrid, 'the nearest sizes are 24x24'),
+  shrunk = models.create_model('swin_t', **{**SWIN, 'windows': 'shrink'})
+  for model, said in ((shrunk, 'leave model.windows out'), (floored, 'leave model.rounding out'),
+                      (mixer, 'model.mask_padding=false'), (hybrid, 'the nearest sizes are 24x24'),
                       (models.create_model('resnet18'), 'num_classes=None'),
                       (models.create_model('vit_ti16'), 'num_classes=None')):
     with pytest.raises(UserError, match=said):

@@ -8,24 +8,26 @@ import jax.numpy as jnp
 HIDDEN = -1e30  # the score of a key that a query may not see: no weight, and no NaN where it sees none
 
 
-def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-  """Returns softmax(q k / sqrt(d)) in float32.
+def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None = None,
+                      bias: jax.Array | None = None) -> jax.Array:
+  """Returns softmax(q k / sqrt(d) + bias) in float32.
 
   Args:
     query: `[batch, heads, queries, head_dim]`.
     key: `[batch, heads, keys, head_dim]`.
     mask: bool, broadcast to `[batch, heads, queries, keys]`: which keys a query sees; None for all.
+    bias: float, likewise; None for none.
 
   Returns:
     `[batch, heads, queries, keys]` float32; rows sum to 1.
   """
-  return jax.nn.softmax(_scores(query, key, mask), axis=-1)
+  return jax.nn.softmax(_scores(query, key, mask, bias), axis=-1)
 
 
 @jax.custom_vjp
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None
-           ) -> jax.Array:
-  """Returns softmax(q k / sqrt(d)) v, `[batch, heads, queries, value_dim]`.
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None,
+           bias: jax.Array | None = None) -> jax.Array:
+  """Returns softmax(q k / sqrt(d) + bias) v, `[batch, heads, queries, value_dim]`.
 
   The gradient keeps the logarithm of each row's sum instead of the weights, and computes the
   weights again (FlashAttention, arXiv:2205.14135, section 3.1). So there is no forward-mode and no
@@ -36,37 +38,48 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array |
     key: `[batch, heads, keys, head_dim]`.
     value: `[batch, heads, keys, value_dim]`.
     mask: as in `attention_weights`; each query sees at least one key.
+    bias: as in `attention_weights`; its gradient is summed over the axes along which it is the same.
   """
-  return _attend_forward(query, key, value, mask)[0]
+  return _attend_forward(query, key, value, mask, bias)[0]
 
 
-def _scores(query, key, mask):
+def _scores(query, key, mask, bias):
   scores = jnp.einsum('bhqd,bhkd->bhqk', query * query.shape[-1] ** -.5, key,
                       preferred_element_type=jnp.float32)
+  scores = scores if bias is None else scores + bias
   return scores if mask is None else jnp.where(mask, scores, HIDDEN)
 
 
-def _attend_forward(query, key, value, mask):
-  scores = _scores(query, key, mask)
+def _attend_forward(query, key, value, mask, bias):
+  scores = _scores(query, key, mask, bias)
   top = scores.max(axis=-1, keepdims=True)
   weights = jnp.exp(scores - top)
   total = weights.sum(axis=-1, keepdims=True)
   out = jnp.einsum('bhqk,bhkd->bhqd', weights.astype(value.dtype), value,
                    preferred_element_type=jnp.float32)
   out = (out / total).astype(value.dtype)
-  return out, (query, key, value, mask, top + jnp.log(total), out)
+  return out, (query, key, value, mask, bias, top + jnp.log(total), out)
 
 
 def _attend_backward(kept, gradient):
-  query, key, value, mask, log_total, out = kept
-  weights = jnp.exp(_scores(query, key, mask) - log_total)
+  query, key, value, mask, bias, log_total, out = kept
+  weights = jnp.exp(_scores(query, key, mask, bias) - log_total)
   along = jnp.sum(gradient.astype(jnp.float32) * out, axis=-1, keepdims=True)
   to_weights = jnp.einsum('bhqd,bhkd->bhqk', gradient, value, preferred_element_type=jnp.float32)
-  to_scores = (weights * (to_weights - along)).astype(query.dtype)
+  exact = weights * (to_weights - along)
+  to_scores = exact.astype(query.dtype)
   scale = query.shape[-1] ** -.5
   return (jnp.einsum('bhqk,bhkd->bhqd', to_scores, key) * scale,
           jnp.einsum('bhqk,bhqd->bhkd', to_scores, query) * scale,
-          jnp.einsum('bhqk,bhqd->bhkd', weights.astype(gradient.dtype), gradient), None)
+          jnp.einsum('bhqk,bhqd->bhkd', weights.astype(gradient.dtype), gradient), None,
+          None if bias is None else _summed(exact, bias))
+
+
+def _summed(x, like):
+  """Returns x summed over the axes along which `like` was broadcast."""
+  x = x.sum(tuple(range(x.ndim - like.ndim)))
+  same = tuple(axis for axis, n in enumerate(like.shape) if n == 1 < x.shape[axis])
+  return x.sum(same, keepdims=True).astype(like.dtype)
 
 
 attend.defvjp(_attend_forward, _attend_backward)

@@ -1,4 +1,4 @@
-"""Depthwise convolution: every channel has a kernel of its own (ConvNeXt, arXiv:2201.03545, section 2.3)."""
+"""Depthwise convolution: a kernel for each channel (ConvNeXt, arXiv:2201.03545, section 2.3)."""
 
 import flax.linen as nn
 import jax

@@ -263,6 +263,8 @@ PADDED = {
     'bit': ('bit_r50x1', dict(depths=(1, 1, 1), width=32), (45, 61), ((62, 75), (96, 64))),
     'vit': ('vit_ti16', dict(SMALL, patch_size=4), (32, 48), ((48, 64), (80, 48))),
     'nat': ('nat_mini', dict(NAT, map_norms=True), (45, 61), ((62, 75), (96, 64))),
+    'swin': ('swin_t', dict(width=16, depths=(2, 1), num_heads=(2, 4), window_size=4, map_norms=True),
+             (45, 61), ((62, 75), (96, 64))),
     'convnext': ('convnext_t', dict(widths=(16, 32), depths=(1, 1), map_norms=True), (45, 61),
                  ((62, 75), (96, 64))),
     'dinat': ('dinat_base', dict(NAT, dilations=((1, 4), (2,))), (45, 61), ((62, 75), (96, 64))),
