@@ -14,8 +14,8 @@ to 1e-6, weight decay 0.05 of matrices and kernels, stochastic depth 0.1 to 0.5 
 mixup, cutmix and erasing; the average of the weights, with decay .9999, is evaluated. recipe=enlarge
 goes from 224 to 384 pixels in 30 epochs at 5e-5: layer-wise decay .7, next to no weight decay, no mixup
 and cutmix, a head that starts at a thousandth. recipe=pretrain is 90 epochs on ImageNet-22k;
-recipe=transfer goes from there to ImageNet-1k, as recipe=enlarge but for a layer-wise decay of .8. init_from is the
-authors' file unless given. Their ImageNet-22k has 21,841 classes, that of TFDS 21,843.
+recipe=transfer goes from there to ImageNet-1k, as recipe=enlarge but for a layer-wise decay of .8.
+init_from is the authors' file unless given. Their ImageNet-22k has 21,841 classes, that of TFDS 21,843.
 
 Arguments: model, data (imagenet1k, imagenet21k), dataset (any source; neither: the digits), recipe,
 init_from, epochs, batch_size and resolution (0: the recipe's), smoke.

@@ -173,6 +173,6 @@ def described(config: Mapping, processor: Mapping) -> Facts:
 
 
 PUBLISHED = Published(
-    swin.FAMILY, (AUTHORS, TIMM, TORCHVISION, HUGGINGFACE, BACKBONE), shown, formats, attributes, fields,
+    swin.FAMILY, (HUGGINGFACE, BACKBONE, AUTHORS, TIMM, TORCHVISION), shown, formats, attributes, fields,
     refit=refit, described=dict(swin=described),
     rules=CLASSIFIER.extended(optional=_NORMS, of_head=('norm/',)))
