@@ -5,7 +5,9 @@
 
 A folder with annotations in COCO's form, see docs/detection.md. DETR as published learns next to nothing
 from a few hundred images; anchors as queries with iterative refinement (DAB-DETR, arXiv:2201.12329) and
-the focal loss do, on a small ResNet with group norm. `resolution` (height x width) is the canvas that
+the focal loss do, on a small ResNet with group norm. `backbone` names another network of `vit_jax` with
+stages, such as swin_t, convnext_t or nat_mini: `stride` tells how many of them are kept, in their
+published depth and width. `resolution` (height x width) is the canvas that
 images are shrunk to fit; portrait images lie on the same canvas turned upright. `stride` is that of the
 map the transformer reads; `steps` and `batch_size` as the data needs; `validation` names the split by
 which the best step is chosen. `queries=learned,focal=false` is the paper's recipe; `denoising=2` adds
@@ -27,14 +29,15 @@ DEPTHS = {4: (1,), 8: (1, 2), 16: (1, 2, 2), 32: (1, 2, 2, 2)}  # of the backbon
 def get_config(arg=None):
   a = config.arguments(
       arg, dataset='', train='train', validation='', test='test', resolution=(120, 160), batch_size=8,
-      steps=2_500, lr=4e-4, num_queries=60, queries='anchors', focal=True, denoising=0,
+      steps=2_500, lr=4e-4, backbone='', num_queries=60, queries='anchors', focal=True, denoising=0,
       vertical_flip=False, augment=True, stride=8, width=96, smoke=False)
+  depths = one_of('stride', a.stride, DEPTHS)
   c = config.base()
   c.total_steps = a.steps
   c.task = dict(name='detr_jax.tasks.detection.Detection', cost_class=2. if a.focal else 1.)
+  own = recipes.stages(a.backbone, depths) if a.backbone else dict(norm='group', width=32, depths=depths)
   c.model = dict(
-      name='detr_r50', backbone='resnet18',
-      backbone_fields=dict(norm='group', width=32, depths=one_of('stride', a.stride, DEPTHS)),
+      name='detr_r50', backbone=a.backbone or 'resnet18', backbone_fields=own,
       width=a.width, num_heads=4, mlp_dim=2 * a.width, encoder_layers=1, decoder_layers=3,
       dropout_rate=0., num_queries=a.num_queries, temperature=20., queries=a.queries,
       denoising=a.denoising, classifier='sigmoid' if a.focal else 'softmax')

@@ -1,16 +1,43 @@
 """What the recipes of detectors in configs/ share."""
 
+import dataclasses
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from detr_jax import models
+from vit_jax import models as backbones
+from vit_jax.errors import UserError
 
 # DETR keeps the root, the first stage and all batch norms of its backbone as they were loaded.
 FROZEN = ('backbone/(conv|bn)_root/.*', 'backbone/block1/.*', r'backbone/.*\bbn\w+/.*')
+PER_STAGE = ('depths', 'widths', 'num_heads', 'dilations')  # fields with an entry for each stage
 
 
 def backbone_fields(model: str) -> dict:
   """Returns the fields of the backbone of a named model, so that a config lists them."""
   return dict(models.variant(model).arguments['backbone_fields'])
+
+
+def stages(backbone: str, depths: Sequence[int]) -> dict:
+  """Returns the fields that make a backbone of the first stages of a named model, trained from scratch.
+
+  Args:
+    backbone: a model of `vit_jax` with stages, such as 'swin_t'.
+    depths: one number for each stage that is kept; the model's own depths are taken.
+
+  Raises:
+    UserError: for a model without stages, or an unknown one.
+  """
+  variant = backbones.variant(backbone)
+  fields = {field.name: getattr(variant.module, field.name, None)
+            for field in dataclasses.fields(variant.module)} | dict(variant.arguments)
+  if 'depths' not in fields:
+    raise UserError(f'{backbone} has one map, of its patches, and no stages to choose among by stride; '
+                    'choose a model with stages, such as swin_t, convnext_t, nat_mini or resnet18')
+  out = {name: fields[name][:len(depths)] for name in PER_STAGE if fields.get(name)}
+  return out | (dict(map_norms=True) if 'map_norms' in fields else
+                dict(norm='group') if 'norm' in fields else {})
 
 
 def smoke(config: ConfigDict) -> None:
