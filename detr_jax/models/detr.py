@@ -359,8 +359,8 @@ def tiny(fields: Mapping[str, Any]) -> dict[str, Any]:
   if 'norm' in own:  # a ResNet
     name, backbone = 'resnet18', {**own, 'norm': 'group', 'width': 32, 'depths': (1, 1, 1, 1)}
   else:
-    small = backbones.family(name).tiny or (lambda fields: {})
-    backbone = {**own, **small({**backbones.variant(name).arguments, **own})}
+    small = models.family(name).tiny or (lambda fields: {})
+    backbone = {**own, **small({**models.variant(name).arguments, **own})}
   return dict(width=32, num_heads=4, mlp_dim=64, backbone=name, num_queries=10,
               encoder_layers=min(fields.get('encoder_layers', 1), 1),
               decoder_layers=min(fields.get('decoder_layers', 2), 2), backbone_fields=backbone)
