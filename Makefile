@@ -27,8 +27,8 @@ cases: .venv/installed
 
 peers: .venv/installed
 	$(BIN)/pip install --quiet -e '.[peers,prepare]' -c constraints.txt
-	$(BIN)/python -m pytest -n 2 tests/weights/test_peers.py tests/weights/test_transformers.py \
-		tests/detr/weights/test_transformers.py tests/data/test_tfds.py
+	$(BIN)/python -m pytest -n 2 -k 'peer or transformers or tfds' tests/weights tests/detr/weights \
+		tests/data/test_tfds.py
 
 notebooks: .venv/installed
 	$(BIN)/pip install --quiet -e '.[notebooks]' -c constraints.txt

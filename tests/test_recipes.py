@@ -200,7 +200,7 @@ def test_convnext_is_the_authors():
   assert c.init_from == 'convnext_l.imagenet1k'
   assert (c.model.drop_path_rate, c.model.head_scale) == (.95, .001)
   assert (c.optimizer.layer_decay, c.ema_decay, c.data.eval_crop.name) == (.7, 0., 'squash')
-  assert 'mixup_cutmix' not in [op.name for op in c.data.augment]
+  assert 'mixup_cutmix' not in augmentation(c)
   c = load('convnext.py:model=convnext_xl,data=imagenet1k,recipe=transfer')
   assert (c.init_from, c.optimizer.layer_decay) == ('convnext_xl.imagenet22k', .8)
   with pytest.raises(UserError, match='size of a ConvNeXt for recipe=transfer'):

@@ -215,11 +215,11 @@ def test_every_own_row_is_a_config_that_does_what_its_paper_says(row):
       assert planned(spec).config.init_from == place  # where the weights are looked for
   if row.fact:
     printed, got = row.published, plan.fact(planned(row.configs[0][0]), row.fact)
-    assert SAYS.get(row.fact, lambda got: got)(got) == printed or abs(
-        got / printed - 1.) < ABOUT[row.fact]
+    assert SAYS.get(row.fact, lambda got: got)(got) == printed or (
+        row.fact == 'params_M' and abs(got - printed) < 1.) or abs(got / printed - 1.) < ABOUT[row.fact]
 
 
-# Papers round, and leave heads out or in; DETR's multiply-adds are a mean over images of many sizes.
+# Papers round, down or up, and leave heads out or in; DETR's multiply-adds are a mean over images of many sizes.
 ABOUT = dict(params_M=.01, GFLOPs=.1)
 
 # How a table prints what a config implies.
@@ -243,7 +243,7 @@ def test_the_tables_are_as_printed(shared):
   with open(shared('facts/tables.json')) as file:
     printed = {t['id']: t for t in json.load(file)['tables']
                if t['id'].startswith(('vit', 'bit', 'deit', 'detr'))}
-  others = ('nat', 'dinat', 'convnext', 'swin')  # of the authors' README files, and Swin below
+  others = ('nat', 'dinat', 'convnext', 'swin')  # of the authors' README files; Swin's: see below
   assert list(printed) == [name for name in tables.TABLES if not name.startswith(others)]
   for name, want in printed.items():
     got = tables.table(name)
@@ -258,12 +258,27 @@ def test_the_tables_are_as_printed(shared):
       assert all(r.quoted == (r.column not in own) for r in cells), row
 
 
+@pytest.mark.parametrize('name', ['swin_table1a', 'swin_table1b'])
+def test_swins_tables_are_as_printed(name, shared):
+  with open(shared('facts/tables.json')) as file:
+    want = {t['id']: t for t in json.load(file)['tables']}[name]
+  got = tables.table(name)
+  assert (got.title, list(got.columns)) == (want['title'], want['columns'])
+  assert [(row.split()[0], list(values)) for row, values in got.values.items()] == [
+      (row['name'], row['values']) for row in want['rows']]
+  for (row, _), printed in zip(got.values.items(), want['rows']):
+    cells = [r for r in got.rows if r.row == row and r.published is not None]
+    assert all(r.quoted == (printed['own'] is not True) for r in cells), row
+    assert all(r.configs for r in cells if printed['own'] is True), row
+
+
 def test_what_is_not_own_says_why():
   for row in CELLS:
     described = (row.table, row.column) in {
         ('deit_distillation', 'label'), ('deit_distillation', 'teacher'), ('detr_table3', 'dAP'),
         ('detr_table3', 'dAP50'), ('detr_table4', 'dAP'), ('detr_table4', 'dAP50')}
-    assert bool(row.configs) + row.quoted == 1 or described or row.published is None, row
+    assert row.configs or row.quoted or described or row.published is None, row
+    assert not (row.configs and row.quoted) or row.table.startswith('swin')  # 'runs here', below
 
 
 @pytest.mark.parametrize('name', ['detr_table3', 'detr_table4'])

@@ -6,29 +6,30 @@ PAPER = 'Liu et al., Swin Transformer, ICCV 2021'
 COLUMNS = ('image', 'params_M', 'GFLOPs', 'images_per_s', 'top1')
 NOTES = 'image side; parameters M; multiply-adds G; images/s on a V100; quoted rows are those of others'
 
-# What can be run here of the rows that the paper quotes.
+# What runs here of the rows that the paper quotes.
 QUOTED = {
+    ('a', 'ViT-B/16'): 'vit_finetune.py:model=vit_b16,pretrained=imagenet1k,dataset=imagenet2012',
+    ('a', 'ViT-L/16'): 'vit_finetune.py:model=vit_l16,pretrained=imagenet1k,dataset=imagenet2012',
     ('a', 'DeiT-S'): 'deit.py:model=deit_s16,data=imagenet1k',
     ('a', 'DeiT-B'): 'deit.py:model=deit_b16,data=imagenet1k',
     ('a', 'DeiT-B 384'): 'deit.py:model=deit_b16,data=imagenet1k,recipe=finetune,'
-                         'init_from=runs/deit_b16_imagenet1k'}
+                         'init_from=runs/deit_b16_imagenet1k',
+    ('b', 'R-152x4'): 'bit_finetune.py:model=bit_r152x4,pretrained=imagenet21k,dataset=imagenet2012',
+    ('b', 'ViT-B/16'): 'vit_finetune.py:model=vit_b16,pretrained=imagenet21k,dataset=imagenet2012',
+    ('b', 'ViT-L/16'): 'vit_finetune.py:model=vit_l16,pretrained=imagenet21k,dataset=imagenet2012'}
 
 
 def _cell(part, recipe):
   def cell(row, column):
-    if row.startswith('Swin'):
+    spec = QUOTED.get((part, row))
+    quoted = dict(quoted=True) if spec or not row.startswith('Swin') else {}
+    if quoted and not spec:
+      return quoted
+    if not spec:
       model = row.lower().replace('-', '_').replace(' ', '_')
       spec = f'swin.py:model={model},data=imagenet1k' + (recipe(model) and f',recipe={recipe(model)}')
-    elif (part, row) in QUOTED:
-      spec = QUOTED[part, row]
-    else:
-      return dict(quoted=True)
-    if column == 'image':  # describes the row
-      return {}
-    told = dict(quoted=True) if (part, row) in QUOTED else {}
-    if column == 'images_per_s':
-      return run(spec, measure='', **told)
-    return run(spec, **told, **({} if column == 'top1' else dict(fact=column)))
+    measured = dict(top1={}, images_per_s=dict(measure='')).get(column, dict(fact=column))
+    return {**run(spec, **measured), **quoted}
   return cell
 
 

@@ -96,7 +96,7 @@ class Classification:
     clear = lambda value: value or None
     return {
         **self.family.facts(self.model), 'params_M': plan.parameters / 1e6,
-        'GFLOPs': lambda: plan.multiply_adds / 1e9,
+        'image': plan.info.image_size[0], 'GFLOPs': lambda: plan.multiply_adds / 1e9,
         'classes': plan.info.num_classes, 'images': plan.size.images, 'epochs': c.total_epochs,
         'batch size': c.data.batch_size, 'optimizer': c.optimizer.name,
         'learning rate': c.schedule.peak, 'learning rate decay': c.schedule.name,
