@@ -25,8 +25,8 @@ its probabilities at temperature 3 (section 4). A *_distilled model learns from 
 plain one with its only head, which the published code cannot do. variant=code divides the soft loss by
 the number of classes too, as that code does. The teacher is a run's workdir, a file, or a name of
 `vit_jax.list_pretrained()`; where the file does not tell its model, `--config.task.teacher.name=MODEL`.
-The paper's is a RegNetY-16GF (82.9 %), which is not here; the tables take torchvision's ResNet-152
-(82.3 %). recipe=finetune shows it the larger images, as the paper's teacher saw them.
+The paper's is a RegNetY-16GF (82.9 %): teacher=regnety_16gf.deit_teacher, as the tables take it.
+recipe=finetune shows it the larger images, as the paper's teacher saw them.
 
 Arguments: model, data (imagenet1k), dataset (any source; neither: the digits), recipe, init_from,
 epochs, batch_size and resolution (0: the recipe's), distillation, teacher, variant, smoke.

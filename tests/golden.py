@@ -20,7 +20,7 @@ import sys
 import jax
 import numpy as np
 
-from tests.goldens import (augmentation, convnext, detr_evaluation, detr_losses, detr_models,
+from tests.goldens import (augmentation, cnn, convnext, detr_evaluation, detr_losses, detr_models,
                            google_others, google_vit, nat, recipes, swin, torch_vit)
 from tests.goldens.base import Golden, NotJudged, Unknown, read
 from vit_jax.errors import UserError
@@ -28,7 +28,7 @@ from vit_jax.errors import UserError
 SYSTEMS = {**google_vit.SYSTEMS, **google_others.SYSTEMS, **torch_vit.SYSTEMS,
            **augmentation.SYSTEMS, **recipes.SYSTEMS, **detr_evaluation.SYSTEMS,
            **detr_losses.SYSTEMS, **detr_models.SYSTEMS, **nat.SYSTEMS, **convnext.SYSTEMS,
-           **swin.SYSTEMS}
+           **swin.SYSTEMS, **cnn.SYSTEMS}
 
 # Systems that this project does not have yet, by the models that they wait for.
 WAITING = {
@@ -39,7 +39,7 @@ WAITING = {
         'fasterrcnn_fpn', 'fpn_rpn', 'mask_rcnn', 'cascade_mask_rcnn', 'atss', 'bifpn', 'reppoints_v2',
         'retinanet', 'sparse_rcnn', 'box_coder_assigner_losses', 'deform_conv', 'nms', 'roi_align'),
     'Deformable DETR': ('deformable_detr',),
-    'EfficientNet, RegNet and MViT': ('efficientnet', 'regnet', 'mvit'),
+    'MViT': ('mvit',),
     'SETR, DeepLabv3+ and OCRNet': ('segmentation_baseline', 'setr', 'setr_heads'),
 }
 

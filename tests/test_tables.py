@@ -219,7 +219,8 @@ def test_every_own_row_is_a_config_that_does_what_its_paper_says(row):
         row.fact == 'params_M' and abs(got - printed) < 1.) or abs(got / printed - 1.) < ABOUT[row.fact]
 
 
-# Papers round, down or up, and leave heads out or in; DETR's multiply-adds are a mean over images of many sizes.
+# Papers round, down or up, and leave heads out or in; DETR's multiply-adds are a mean over images of
+# many sizes.
 ABOUT = dict(params_M=.01, GFLOPs=.1)
 
 # How a table prints what a config implies.

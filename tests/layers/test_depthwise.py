@@ -14,7 +14,8 @@ def test_shifted_copies_are_the_convolution(size, kernel_size):
   x = rng.normal(size=(2, *size, 5)).astype(np.float32)
   kernel = rng.normal(size=(kernel_size, kernel_size, 5)).astype(np.float32)
   cotangent = rng.normal(size=x.shape).astype(np.float32)
-  want, pull = jax.vjp(depthwise._grouped, x, kernel)
+  half = ((kernel_size // 2,) * 2,) * 2
+  want, pull = jax.vjp(lambda *of: depthwise._grouped(*of, 1, half), x, kernel)
   got, ours = jax.vjp(depthwise.depthwise, x, kernel)
   np.testing.assert_allclose(got, want, atol=1e-5)
   for one, other in zip(ours(cotangent), pull(cotangent)):
@@ -26,5 +27,23 @@ def test_the_form_of_other_platforms_is_the_same(kernel_size):
   rng = np.random.default_rng(0)
   x, gradient = rng.normal(size=(2, 2, 6, 5, 4)).astype(np.float32)
   kernel = rng.normal(size=(kernel_size, kernel_size, 4)).astype(np.float32)
-  np.testing.assert_allclose(depthwise._kernel_grouped(x, kernel, gradient),
-                             depthwise._kernel_by_rows(x, kernel, gradient), atol=1e-4)
+  plain = 1, ((kernel_size // 2,) * 2,) * 2
+  np.testing.assert_allclose(depthwise._kernel_grouped(x, kernel, gradient, *plain),
+                             depthwise._kernel_by_rows(x, kernel, gradient, *plain), atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [(9, 12), (8, 7), (3, 2), (1, 1)])
+@pytest.mark.parametrize('around', [((2, 2), (2, 2)), ((1, 2), (0, 3)), ((4, 0), (2, 4))])
+@pytest.mark.parametrize('stride', [2, 3])
+def test_strides_and_borders_are_those_of_the_convolution(size, around, stride):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, *size, 4)).astype(np.float32)
+  kernel = rng.normal(size=(5, 5, 4)).astype(np.float32)
+  if any(n + sum(sides) < 5 for n, sides in zip(size, around)):
+    pytest.skip('the window is larger than the map')
+  want, pull = jax.vjp(lambda *of: depthwise._grouped(*of, stride, around), x, kernel)
+  got, ours = jax.vjp(lambda *of: depthwise.depthwise(*of, stride, around), x, kernel)
+  np.testing.assert_allclose(got, want, atol=1e-5)
+  cotangent = rng.normal(size=got.shape).astype(np.float32)
+  for one, other in zip(ours(cotangent), pull(cotangent)):
+    np.testing.assert_allclose(one, other, atol=1e-4)

@@ -17,6 +17,10 @@ STATED = {
     ('swin_l_384', 384): '104',
     ('convnext_t', 224): '4.46', ('convnext_b', 224): '15.35', ('convnext_b', 384): '45.1',
     ('convnext_l', 224): '34.4', ('convnext_xl', 224): '60.9', ('convnext_iso_s', 224): '4.3',
+    # Of torchvision's files.
+    ('regnety_400mf', 224): '0.402', ('regnety_3_2gf', 224): '3.176', ('regnety_16gf', 224): '15.912',
+    ('regnetx_8gf', 224): '7.995', ('efficientnet_b0', 224): '0.386', ('efficientnet_b3', 300): '1.827',
+    ('efficientnet_b7', 600): '37.746',
     ('r50_b16', 224): '21.5', ('mixer_b16', 224): '12.6', ('deit_b16_384', 384): '55.48'}
 
 

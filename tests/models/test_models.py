@@ -44,6 +44,15 @@ PARAMETERS = dict(
     convnext_t=28_589_128, convnext_s=50_223_688, convnext_b=88_591_464, convnext_l=197_767_336,
     convnext_xl=350_196_968, convnext_iso_s=22_308_712, convnext_iso_b=87_083_752,
     convnext_iso_l=305_905_640,
+    # torchvision's counts, and timm's of 4GF and L2.
+    regnetx_400mf=5_495_976, regnetx_800mf=7_259_656, regnetx_1_6gf=9_190_136,
+    regnetx_3_2gf=15_296_552, regnetx_8gf=39_572_648, regnetx_16gf=54_278_536,
+    regnetx_32gf=107_811_560, regnety_400mf=4_344_144, regnety_800mf=6_432_512,
+    regnety_1_6gf=11_202_430, regnety_3_2gf=19_436_338, regnety_4gf=20_646_656,
+    regnety_8gf=39_381_472, regnety_16gf=83_590_140, regnety_32gf=145_046_770,
+    efficientnet_b0=5_288_548, efficientnet_b1=7_794_184, efficientnet_b2=9_109_994,
+    efficientnet_b3=12_233_232, efficientnet_b4=19_341_616, efficientnet_b5=30_389_784,
+    efficientnet_b6=43_040_704, efficientnet_b7=66_347_960, efficientnet_l2=480_309_308,
     dinat_large=200_943_514, dinat_large_384=200_943_514, dinat_large_384_11x11=201_144_250)
 
 
@@ -54,6 +63,9 @@ def shrunken(name):
             'Mixer': dict(width=16, depth=1, tokens_mlp_dim=8, channels_mlp_dim=24),
             'ResNet': dict(width=32, depths=(1, 1)), 'BiT': dict(width=32, depths=(1, 1)),
             'ConvNeXt': dict(widths=(16, 24), depths=(1, 1)),
+            'RegNet': dict(widths=(16, 24), depths=(1, 2), group_widths=(8, 8), stem_width=8),
+            'EfficientNet': dict(stem_width=8, widths=(8, 16), depths=(1, 2), expansions=(1, 6),
+                                 kernel_sizes=(3, 5), strides=(1, 2), last_width=32),
             'Swin': dict(width=16, depths=(2, 1), num_heads=(2, 4), window_size=3),
             'NAT': dict(width=16, depths=(1, 1), num_heads=(2, 4), kernel_size=3, dilations=((2,), (1,)))
             }[type(model).__name__]

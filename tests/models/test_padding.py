@@ -17,6 +17,9 @@ VIT = dict(patch_size=8, width=16, depth=2, num_heads=2, mlp_dim=16, num_classes
 NAT = dict(width=16, depths=(2, 1, 1), num_heads=(2, 2, 4), kernel_size=3, num_classes=None)
 SWIN = dict(width=16, depths=(2, 2, 1), num_heads=(1, 2, 4), window_size=4, num_classes=None)
 CONVNEXT = dict(widths=(16, 24, 32), depths=(1, 2, 1), num_classes=None)
+REGNET = dict(widths=(16, 24), depths=(1, 2), group_widths=(8, 8), stem_width=8, num_classes=None)
+EFFICIENTNET = dict(stem_width=8, widths=(8, 12, 16), depths=(1, 2, 1), expansions=(1, 4, 6),
+                    kernel_sizes=(3, 5, 3), strides=(1, 2, 2), last_width=24, num_classes=None)
 ANY = ((33, 45), (41, 46), (64, 64))  # sizes of the image alone, on an odd canvas, on another
 PATCHES = ((32, 48), (40, 48), (64, 56))
 
@@ -41,6 +44,11 @@ BACKBONES = {
     'convnext': ('convnext_t', CONVNEXT, ANY),
     'convnext, norms': ('convnext_t', dict(CONVNEXT, map_norms=True, layer_scale=None), ANY),
     'convnext, isotropic': ('convnext_iso_s', dict(widths=(16,), depths=(2,), num_classes=None), ANY),
+    'regnet': ('regnety_400mf', REGNET, ANY),
+    'regnet, frozen, X': ('regnetx_400mf', dict(REGNET, norm='frozen', se_ratio=0.), ANY),
+    'efficientnet': ('efficientnet_b0', EFFICIENTNET, ANY),
+    'efficientnet, symmetric': ('efficientnet_b0', dict(
+        EFFICIENTNET, padding='symmetric', norm='frozen', strides=(2, 2, 1)), ANY),
     'hybrid of patches': ('r_ti16', dict(VIT, patch_size=2, stem_width=32), PATCHES)}
 
 

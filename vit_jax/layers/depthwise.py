@@ -1,97 +1,146 @@
 """Depthwise convolution: a kernel for each channel (ConvNeXt, arXiv:2201.03545, section 2.3)."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax.layers import padding
 
-@jax.custom_vjp
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolves each channel with its own kernel, stride 1, zeros around.
+
+Around = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
+
+
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, around: Around | None = None
+              ) -> jax.Array:
+  """Convolves each channel with its own kernel.
 
   On a CPU, shifted copies of the map are multiplied and added: XLA's convolution takes 18 times as long
   for 7x7 kernels (benchmarks/depthwise.py). Elsewhere it is XLA's convolution. The gradient keeps the
-  two arguments alone; there is no second derivative.
+  two arrays alone; there is no second derivative.
 
   Args:
     x: `[batch, height, width, channels]`.
-    kernel: `[k, k, channels]`, k odd.
+    kernel: `[k, k, channels]`.
+    stride: pixels.
+    around: zeros on each side; None: k // 2.
 
   Returns:
-    `[batch, height, width, channels]` in the dtype of `x`, summed in float32.
+    `[batch, height / stride, width / stride, channels]` in the dtype of `x`, summed in float32.
   """
-  return jax.lax.platform_dependent(x, kernel, cpu=_shifted, default=_grouped)
+  half = kernel.shape[0] // 2
+  return _depthwise(x, kernel, stride, around or ((half, half), (half, half)))
 
 
-def _forward(x, kernel):
-  return depthwise(x, kernel), (x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x, kernel, stride, around):
+  own = dict(stride=stride, around=around)
+  return jax.lax.platform_dependent(x, kernel, cpu=functools.partial(_shifted, **own),
+                                    default=functools.partial(_grouped, **own))
 
 
-def _backward(kept, gradient):
+def _forward(x, kernel, stride, around):
+  return _depthwise(x, kernel, stride, around), (x, kernel)
+
+
+def _backward(stride, around, kept, gradient):
   x, kernel = kept
-  to_kernel = jax.lax.platform_dependent(x, kernel, gradient, cpu=_kernel_by_rows,
-                                         default=_kernel_grouped)
-  return depthwise(gradient, kernel[::-1, ::-1]), to_kernel
+  own = dict(stride=stride, around=around)
+  to_kernel = jax.lax.platform_dependent(x, kernel, gradient,
+                                         cpu=functools.partial(_kernel_by_rows, **own),
+                                         default=functools.partial(_kernel_grouped, **own))
+  sides = tuple(_opposite(x.shape[axis], gradient.shape[axis], kernel.shape[0], stride, around[axis - 1])
+                for axis in (1, 2))
+  if stride > 1:
+    gradient = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [
+        (0, 0, 0), (0, 0, stride - 1), (0, 0, stride - 1), (0, 0, 0)])
+  return _depthwise(gradient, kernel[::-1, ::-1], 1, sides), to_kernel
 
 
-depthwise.defvjp(_forward, _backward)
+_depthwise.defvjp(_forward, _backward)
 
 
-def _padded(x, size):
-  return jnp.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+def _opposite(length, out, size, stride, sides):
+  """Returns the zeros around a gradient whose convolution has the length of what was convolved."""
+  return size - 1 - sides[0], length + sides[0] - stride * (out - 1) - 1
 
 
-def _shifted(x, kernel):
-  size, (height, width) = kernel.shape[0], x.shape[1:3]
-  around, total = _padded(x, size), jnp.zeros(x.shape, jnp.float32)
+def _padded(x, around):
+  return jnp.pad(x, ((0, 0), *around, (0, 0)))
+
+
+def _lengths(around, size, stride):
+  """Returns the height and width behind a convolution of a map with its zeros around."""
+  return tuple((n - size) // stride + 1 for n in around.shape[1:3])
+
+
+def _shifted(x, kernel, stride, around):
+  size, padded = kernel.shape[0], _padded(x, around)
+  height, width = _lengths(padded, size, stride)
+  total = jnp.zeros((x.shape[0], height, width, x.shape[3]), jnp.float32)
   for i in range(size):
     for j in range(size):
-      total += (around[:, i:i + height, j:j + width] * kernel[i, j]).astype(jnp.float32)
+      part = padded[:, i:i + stride * (height - 1) + 1:stride, j:j + stride * (width - 1) + 1:stride]
+      total += (part * kernel[i, j]).astype(jnp.float32)
   return total.astype(x.dtype)
 
 
-def _grouped(x, kernel):
+def _grouped(x, kernel, stride, around):
   return jax.lax.conv_general_dilated(
-      x, kernel[:, :, None], (1, 1), [(kernel.shape[0] // 2,) * 2] * 2,
+      x, kernel[:, :, None], (stride, stride), around,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=x.shape[-1])
 
 
-def _kernel_by_rows(x, kernel, gradient):
+def _kernel_by_rows(x, kernel, gradient, stride, around):
   """Returns the gradient of the kernel, added row by row, so that what is read stays in the cache."""
-  size, width = kernel.shape[0], x.shape[2]
-  around = _padded(x, size).astype(jnp.float32)
+  size, padded = kernel.shape[0], _padded(x, around).astype(jnp.float32)
+  height, width = _lengths(padded, size, stride)
 
   def add(row, total):
-    rows = jax.lax.dynamic_slice_in_dim(around, row, size, axis=1)
+    rows = jax.lax.dynamic_slice_in_dim(padded, stride * row, size, axis=1)
     of = jax.lax.dynamic_slice_in_dim(gradient, row, 1, axis=1).astype(jnp.float32)
-    return total + jnp.stack([(rows[:, :, j:j + width] * of).sum((0, 2)) for j in range(size)], axis=1)
+    return total + jnp.stack([(rows[:, :, j:j + stride * (width - 1) + 1:stride] * of).sum((0, 2))
+                              for j in range(size)], axis=1)
 
   start = jnp.zeros(kernel.shape, jnp.float32)
-  return jax.lax.fori_loop(0, x.shape[1], add, start).astype(kernel.dtype)
+  return jax.lax.fori_loop(0, height, add, start).astype(kernel.dtype)
 
 
-def _kernel_grouped(x, kernel, gradient):
-  return jax.vjp(lambda k: _grouped(x, k), kernel)[1](gradient)[0]
+def _kernel_grouped(x, kernel, gradient, stride, around):
+  return jax.vjp(lambda k: _grouped(x, k, stride, around), kernel)[1](gradient)[0]
 
 
 class DepthwiseConv(nn.Module):
-  """A depthwise convolution with a bias: `[batch, h, w, c]` to the same.
+  """A depthwise convolution: `[batch, h, w, c]` to `[batch, h / stride, w / stride, c]`.
 
-  Parameters: `kernel` `[k, k, c]`, `bias` `[c]`.
+  Sizes that the stride does not divide are rounded up. Parameters: `kernel` `[k, k, c]`, `bias` `[c]`.
 
   Attributes:
     kernel_size: an odd number of pixels.
     kernel_init: of the kernel.
+    stride: pixels.
+    padding: 'symmetric' or 'same', as `layers.convolution.Conv`.
+    use_bias: whether a bias, zero at the start, is added.
     dtype: compute dtype.
   """
   kernel_size: int
   kernel_init: nn.initializers.Initializer = nn.initializers.normal(stddev=.02)
+  stride: int = 1
+  padding: str = 'symmetric'
+  use_bias: bool = True
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Convolves."""
-    channels = x.shape[-1]
-    kernel = self.param('kernel', self.kernel_init, (self.kernel_size,) * 2 + (channels,))
-    bias = self.param('bias', nn.initializers.zeros, (channels,))
-    return depthwise(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Convolves; a map that `valid` is given of, see `layers.padding`, is zero outside the images."""
+    channels, around, size = x.shape[-1], None, self.kernel_size
+    kernel = self.param('kernel', self.kernel_init, (size, size, channels))
+    if self.padding == 'same' and self.stride > 1:
+      around = ((0, 0), (0, 0)) if valid is not None else tuple(
+          padding.around(n, size, self.stride) for n in x.shape[1:3])
+      x = x if valid is None else padding.same(x, valid, size, self.stride)
+    y = depthwise(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, around)
+    if not self.use_bias:
+      return y
+    return y + self.param('bias', nn.initializers.zeros, (channels,)).astype(self.dtype)

@@ -43,6 +43,12 @@ def count(x: jax.Array, valid: jax.Array | None, axes: tuple[int, ...]) -> jax.A
   return found if 0 in axes else found[:, None]
 
 
+def around(length: int, size: int, stride: int) -> tuple[int, int]:
+  """Returns TensorFlow's 'same' padding of a side: entries before and behind."""
+  total = max((-(-length // stride) - 1) * stride + size - length, 0)
+  return total // 2, total - total // 2
+
+
 def same(x: jax.Array, valid: jax.Array, size: int, stride: int) -> jax.Array:
   """Returns `[batch, h, w, c]` with zeros around, so that windows without padding see each image as
   they see it alone under TensorFlow's 'same' padding.

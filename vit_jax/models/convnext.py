@@ -83,7 +83,7 @@ class Block(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None) -> jax.Array:
     """Maps `[batch, h, w, width]` to the same; `valid`: see `ConvNeXt`."""
     width = x.shape[-1]
-    y = DepthwiseConv(7, _normal, self.dtype, name='dwconv')(padding.clear(x, valid))
+    y = DepthwiseConv(7, _normal, dtype=self.dtype, name='dwconv')(padding.clear(x, valid))
     mlp = MlpBlock(4 * width, 'erf', 0., self.dtype, _normal, _zeros, name='mlp')
     y = mlp(_norm(self.dtype, 'norm')(y), train)
     if self.layer_scale is not None:

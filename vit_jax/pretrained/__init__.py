@@ -13,12 +13,13 @@ from collections.abc import Mapping
 
 from vit_jax.errors import unknown
 from vit_jax.pretrained.download import fetch, https
-from vit_jax.pretrained import convnext, files, nat, swin
+from vit_jax.pretrained import cnn, convnext, files, nat, swin
 from vit_jax.pretrained.files import Pretrained
 
 __all__ = ['PRETRAINED', 'Pretrained', 'cache_path', 'find', 'list_pretrained', 'resolve']
 
-PRETRAINED: dict[str, Pretrained] = {**files.PRETRAINED, **convnext.CONVNEXT, **nat.NAT, **swin.SWIN}
+PRETRAINED: dict[str, Pretrained] = {**files.PRETRAINED, **convnext.CONVNEXT, **nat.NAT, **swin.SWIN,
+                                     **cnn.CNN}
 
 
 def list_pretrained(pattern: str = '*', known: Mapping[str, Pretrained] = PRETRAINED

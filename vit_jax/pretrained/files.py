@@ -25,6 +25,7 @@ IMAGENET1K, IMAGENET21K = 'ImageNet-1k', 'ImageNet-21k'
 IMAGENET22K = 'ImageNet-22k'  # the same images, by PyTorch codes' list of classes
 BOTH = 'ImageNet-21k, then ImageNet-1k'
 NUM_CLASSES = {IMAGENET1K: 1000, IMAGENET21K: 21_843, IMAGENET22K: 21_841, BOTH: 1000,
+               'JFT-300M without labels, ImageNet-1k': 1000,
                'CIFAR-10': 10}
 
 

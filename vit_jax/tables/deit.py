@@ -3,7 +3,7 @@
 from vit_jax.tables.base import Table, run
 
 PAPER = 'Touvron et al., Training data-efficient image transformers, arXiv 2012.12877'
-TEACHER = 'resnet152.imagenet1k_v2'  # for the paper's RegNetY-16GF, see configs/deit.py
+TEACHER = 'regnety_16gf.deit_teacher'  # the paper's own
 
 
 def _training(model, distillation='none'):

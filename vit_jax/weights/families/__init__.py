@@ -2,14 +2,15 @@
 
 import flax.linen as nn
 
-from vit_jax.weights.families import bit, convnext, mixer, nat, resnet, swin, vit
+from vit_jax.weights.families import bit, convnext, efficientnet, mixer, nat, regnet, resnet, swin, vit
 from vit_jax.weights.families.base import Asked, Facts, Published, Refit, Source
 from vit_jax.weights.table import Table
 
 __all__ = ['FAMILIES', 'Asked', 'Facts', 'Published', 'Refit', 'Source', 'of', 'tables']
 
 FAMILIES: tuple[Published, ...] = (vit.PUBLISHED, mixer.PUBLISHED, resnet.PUBLISHED, bit.PUBLISHED,
-                                   convnext.PUBLISHED, nat.PUBLISHED, swin.PUBLISHED)
+                                   convnext.PUBLISHED, nat.PUBLISHED, swin.PUBLISHED,
+                                   regnet.PUBLISHED, efficientnet.PUBLISHED)
 
 
 def of(model: nn.Module | type[nn.Module]) -> Published | None:

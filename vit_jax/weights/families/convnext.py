@@ -90,7 +90,8 @@ def shown(flat: trees.Flat) -> dict[str, Any] | None:
   """Returns the fields of a ConvNeXt that its parameters show."""
   kernels = [flat.get(f'stage{s}/block0/dwconv/kernel') for s in range(
       trees.numbers(flat, r'stage(\d+)/'))]
-  if 'stem/conv/kernel' not in flat or not kernels or any(kernel is None for kernel in kernels):
+  needed = 'stem/conv/kernel' in flat and _FIRST + 'mlp/Dense_0/kernel' in flat
+  if not needed or not kernels or any(kernel is None for kernel in kernels):
     return None
   return dict(widths=tuple(kernel.shape[-1] for kernel in kernels),
               depths=tuple(trees.numbers(flat, rf'stage{s}/block(\d+)/') for s in range(len(kernels))),

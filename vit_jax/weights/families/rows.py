@@ -20,6 +20,12 @@ def dense(theirs: str, ours: str) -> tuple[Row, ...]:
   return Row(f'{theirs}.weight', f'{ours}/kernel', 'o i -> i o'), Row(f'{theirs}.bias', f'{ours}/bias')
 
 
+def dense_of_conv(theirs: str, ours: str) -> tuple[Row, ...]:
+  """Returns the rows of a linear layer that PyTorch keeps as a 1x1 convolution."""
+  return (Row(f'{theirs}.weight', f'{ours}/kernel', 'o i 1 1 -> i o'),
+          Row(f'{theirs}.bias', f'{ours}/bias'))
+
+
 def batch_norm(theirs: str, ours: str) -> tuple[Row, ...]:
   """Returns the rows of a batch norm with its running statistics."""
   return (*norm(theirs, ours), Row(f'{theirs}.running_mean', f'batch_stats/{ours}/mean'),
