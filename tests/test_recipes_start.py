@@ -100,7 +100,7 @@ def open_objects(config):
 
 
 def load_teacher(teacher, info, mesh):
-  """Returns the shapes of a ResNet-152's variables, as `Teacher.load`."""
+  """Returns the shapes of a small RegNet's variables, as `Teacher.load`."""
   teacher._model = models.create_model('regnety_400mf', num_classes=info.num_classes)
   teacher._info = Info('', (), 3, (224, 224), 0, 0, (.5,), (.5,))
   image = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)

@@ -87,7 +87,8 @@ def test_peers_give_the_same(library, name, tmp_path):
   with torch.no_grad():
     want = model(torch.from_numpy(image.transpose(0, 3, 1, 2).copy())).numpy()
   got = vit_jax.load(path, verbose=False)  # whose model the file tells
-  assert got.info.name == name
+  variant = models.variant(name)
+  assert got.model.widths == variant.arguments['widths']
   out = jax.jit(got.model.apply)(got.variables, image)
   np.testing.assert_allclose(out, want, atol=1e-4 * np.abs(want).max())
   weights.export(path, got.model, got.variables, library)
