@@ -39,6 +39,8 @@ def places(name: str) -> list[coco.Place]:
       return [found[path] for path in sorted(found)]
   if others := coco.other_places(name):
     return list(others.values())
+  if lacks := coco.incomplete(name):
+    raise UserError(lacks)
   raise UserError(f"{name} is no folder with COCO's JSON by a usual name, such as "
                   f'{coco.PLAIN[0].format("train")}, nor one of VOC or YOLO; name the file')
 
@@ -109,7 +111,9 @@ def summary(file: File) -> list[str]:
 
 
 def holds(path: str) -> bool:
-  """Tells whether a path names annotations, or a folder with COCO's JSON."""
+  """Tells whether a path names annotations, or a folder that has them, if only in part."""
+  if os.path.isdir(path) and coco.incomplete(path):
+    return True
   try:
     return bool(places(path))
   except UserError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,7 +47,8 @@ def text(record: dict, width: int) -> str:
   del width
   counts = [f'{len(record[kind]) or "no"} {noun}{"s" * (len(record[kind]) != 1)}' for kind, noun in (
       ('detections', 'object'), ('segments', 'segment')) if kind in record]
-  lines = [f'{record["file"]}: {", ".join(counts)}']
+  weaker = '' if record['detections'] else '; a lower --threshold shows weaker ones'
+  lines = [f'{record["file"]}: {", ".join(counts)}{weaker}']
   lines += ['  {class} {score:.2f}  {}'.format(' '.join(f'{n:.0f}' for n in d['box']), **d)
             for d in record['detections']]
   lines += ['  segment {id}: {class} {score:.2f}  {:.1%}'.format(
@@ -122,4 +124,4 @@ def writer(detector: Detector, names: Sequence[str], segments: str | None = None
 
   yield add
   if boxes:
-    boxes.close()
+    print(boxes.close(), file=sys.stderr)

@@ -84,6 +84,7 @@ class Detector(Predictor):
     masks: whether the model has a mask head.
     panoptic: whether its masks make one segment of each pixel.
   """
+  OPTIONS = ('threshold', 'nms', 'masks')
 
   def __init__(self, loaded: Loaded, task):
     """Compiles nothing yet.

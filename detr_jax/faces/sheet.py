@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vit_jax.faces.sheet import batches
+
 SIDE = 480  # pixels of a picture on the contact sheet
 
 
@@ -18,8 +20,7 @@ def facts(data, config) -> list[str]:
           f'{info.max_boxes} in a batch',
           f'test        {info.num_test:,} images',
           f'canvases    {sizes}',
-          f'batch       {config.data.batch_size}; an epoch has '
-          f'{info.num_train / config.data.batch_size:,.1f}']
+          *batches(config, info.num_train)]
 
 
 def drawn(batch, row: int, classes, boxes=None, labels=None):
@@ -50,12 +51,18 @@ def sheet(data, task, config, count: int, step: int, path: str) -> None:
     step: the first one to look at.
     path: of the picture.
   """
+  import jax
   from detr_jax.visual import boxes as drawing
+  from vit_jax.task import keys
   from vit_jax.visual.page import save_figure
+  coloured = jax.jit(lambda batch, step: task.augment(batch, keys(config.seed, step)[0])['image'])
   pictures = []
   while len(pictures) < count:
     _, batch = next(data.train.after(step, step + 1))
+    image = np.asarray(coloured(batch, step)) if config.data.augment else np.asarray(batch['image'])
     batch = {key: np.asarray(value) for key, value in batch.items()}
+    if image.dtype != np.uint8:
+      batch['image'] = np.uint8(np.clip(image, 0., 1.) * 255. + .5)
     step += 1
     pictures += [drawn(batch, row, data.info.classes) for row in range(len(batch['mask']))]
   pictures = pictures[:count]

@@ -54,8 +54,8 @@ class Writer:
     text, suffix = (_voc(name, record), 'xml') if self._form == 'voc' else (self._yolo(record), 'txt')
     self._write(os.path.join(self._folder, f'{_stem(name)}.{suffix}'), text)
 
-  def close(self) -> None:
-    """Writes what belongs to all images."""
+  def close(self) -> str:
+    """Writes what belongs to all images, and returns what was written and what training on it needs."""
     categories = [dict(id=number, name=name) for number, name in self._categories.items()]
     if self._form == 'coco':
       self._attempt(lambda: files.write_json(self._path, dict(
@@ -63,6 +63,11 @@ class Writer:
     elif self._form == 'yolo':
       self._write(os.path.join(self._path, 'data.yaml'), yaml.safe_dump(
           dict(names=list(self._categories.values())), allow_unicode=True))
+    needed = dict(
+        coco='', yolo='images/ with the images, and train: and val: in data.yaml',
+        voc='JPEGImages/ with the images, and ImageSets/Main/train.txt and val.txt with their names')
+    return f'wrote the objects of {len(self._names)} image(s) to {self._path}' + (
+        f'; to train on them, add {needed[self._form]}' if needed[self._form] else '')
 
   def _attempt(self, write: Callable[[], None]) -> None:
     try:

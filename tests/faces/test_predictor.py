@@ -43,6 +43,24 @@ def test_files_and_arrays_give_the_same_answers_in_any_number(run, tmp_path, mon
   assert [info.classes[i] for i in np.argmax(logits, axis=1)] == best
 
 
+def test_one_image_or_a_folder_is_as_good_as_a_list(run, tmp_path):
+  predictor, array = vit_jax.load(run, verbose=False), np.zeros((20, 30, 1), np.uint8)
+  images.from_array(array).save(tmp_path / '7.png')
+  path = str(tmp_path / '7.png')
+  want = predictor.predict([path])
+  for given in (path, tmp_path / '7.png', [tmp_path / '7.png'], tmp_path, [str(tmp_path)]):
+    assert predictor.predict(given) == want and want[0]['file'] == path
+  assert predictor.predict(array)[0]['predictions'] == want[0]['predictions']
+  with pytest.raises(UserError, match="unknown option of predict: 'treshold'"):
+    predictor.predict(path, treshold=.5)
+
+
+@pytest.mark.parametrize('name, near', [('vit_b17', 'vit_b16'), ('detr_r5', 'detr_r50')])
+def test_what_is_nearly_a_name_is_told(name, near):
+  with pytest.raises(UserError, match=f'near: .*{near}'):
+    vit_jax.load(name)
+
+
 def test_features_are_those_of_the_backbone(run):
   predictor = vit_jax.load(run, verbose=False)
   found = predictor.features([np.zeros((20, 30, 1), np.uint8)] * 3)

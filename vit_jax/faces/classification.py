@@ -36,6 +36,7 @@ BATCH = 32
 
 class Classifier(Predictor):
   """A classifier, and the way its images are made."""
+  OPTIONS = ('top',)
 
   def __init__(self, loaded: weights.Loaded, output: str = 'softmax'):
     """Compiles nothing yet.

@@ -34,6 +34,24 @@ def image_paths(paths: Sequence[str]) -> list[str]:
   return found
 
 
+Images = str | os.PathLike | np.ndarray | Sequence  # an image, a folder, or several
+
+
+def listed(images: Images) -> list:
+  """Returns files as texts and arrays as they are, all images of a folder in its place.
+
+  Raises:
+    UserError: for a folder without images.
+  """
+  if isinstance(images, str | os.PathLike) or isinstance(images, np.ndarray) and images.ndim == 3:
+    images = [images]
+  found = []
+  for image in images:
+    path = os.fspath(image) if isinstance(image, str | os.PathLike) else ''
+    found += image_paths([path]) if os.path.isdir(path) else [path or image]
+  return found
+
+
 def attempt(read: Callable[[str], Item], name: str) -> Item | UserError:
   """Returns what `read` gives for a file, or the error for one that cannot be read."""
   try:

@@ -4,6 +4,8 @@ import abc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vit_jax.errors import unknown
+from vit_jax.faces import inputs
 from vit_jax.weights import Loaded
 
 
@@ -20,7 +22,9 @@ class Predictor(abc.ABC):
     info: facts of its data, such as the size, mean and standard deviation of its images.
     state: what else it keeps, such as running statistics under `batch_stats`.
     report: what became of each parameter.
+    OPTIONS: names of the options of `predict`.
   """
+  OPTIONS: tuple[str, ...] = ()
 
   def __init__(self, loaded: Loaded):
     """Takes what was loaded; compiles nothing yet."""
@@ -57,18 +61,21 @@ class Predictor(abc.ABC):
   def record(self, name: str, answer: Any, **options) -> dict:
     """Returns an answer as JSON has it."""
 
-  def predict(self, images: Sequence, **options) -> list[dict]:
+  def predict(self, images: inputs.Images, **options) -> list[dict]:
     """Returns a record for each image, as `python -m vit_jax.predict --json` prints it.
 
     Args:
-      images: paths of files, or uint8 `[height, width, channels]`.
-      **options: of the task.
+      images: paths of files and folders, or uint8 `[height, width, channels]`; a list, or one of them.
+      **options: of the task, see `OPTIONS`.
 
     Raises:
-      UserError: for an image that cannot be read.
+      UserError: for an image that cannot be read, or an unknown option.
     """
+    for name in options:
+      if name not in self.OPTIONS:
+        raise unknown('option of predict:', name, self.OPTIONS)
     out = []
-    for i, (given, _, answer) in enumerate(self.answers(images, **options)):
+    for i, (given, _, answer) in enumerate(self.answers(inputs.listed(images), **options)):
       if isinstance(answer, Exception):
         raise answer
       out.append(self.record(given if isinstance(given, str) else str(i), answer, **options))

@@ -15,8 +15,17 @@ def facts(data, config) -> list[str]:
           f'training    {info.num_train:,} images in {shards} shard(s) and {data.train.lanes} lane(s)',
           f'test        {info.num_test:,} images',
           'model sees  {}x{}x{}'.format(*info.image_size, info.channels),
-          f'batch       {config.data.batch_size}; an epoch has '
-          f'{info.num_train / config.data.batch_size:,.1f}']
+          *batches(config, info.num_train)]
+
+
+def batches(config, num_train: int) -> list[str]:
+  """Returns lines on the steps of a run."""
+  from vit_jax import config as config_lib
+  steps = config_lib.total_steps(config, num_train)
+  return [f'batch       {config.data.batch_size}; an epoch has '
+          f'{num_train / config.data.batch_size:,.1f}',
+          f'run         {steps:,} steps, each training image '
+          f'{steps * config.data.batch_size / num_train:,.1f} times']
 
 
 def read_batches(data, task, config, count: int, step: int):

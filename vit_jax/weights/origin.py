@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import difflib
 import os
 from collections.abc import Mapping
 
@@ -81,6 +82,7 @@ def origin(text: str | Origin, known: Mapping[str, pretrained.Pretrained] = pret
     return Run(text, *runs.find(text))
   listed = None if '://' in text else pretrained.find(text, known)
   if not listed and '://' not in text and not os.path.exists(text):
-    other = '; detectors are read by detr_jax' * text.startswith('detr')
-    raise UserError(f'no weights at {text!r}: neither a workdir nor a file{other}')
+    near = difflib.get_close_matches(text, [*known, *{name.partition('.')[0] for name in known}], 3)
+    raise UserError(f'no weights at {text!r}: neither a workdir nor a file' + (
+        f', nor a published name; near: {", ".join(near)}' if near and os.sep not in text else ''))
   return File(text, listed)

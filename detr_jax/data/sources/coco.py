@@ -49,6 +49,21 @@ def other_places(root: str) -> dict[str, Place]:
   return {}
 
 
+def incomplete(root: str) -> str:
+  """Returns what a folder that looks like YOLO's or VOC's lacks; '' for any other."""
+  there = lambda *parts: os.path.isdir(os.path.join(root, *parts))
+  if there('labels') and not yolo.description(root):
+    return (f'{root} has labels/ but no data.yaml; write one with names: [CLASS, ...], '
+            'train: images/train and val: images/val')
+  if (path := yolo.description(root)) and not yolo.splits(root):
+    return (f'{path} names no images; add train: images/train and val: images/val, folders of images '
+            'or lists of them')
+  if there('Annotations') and not there(*voc.LISTS.split('/')):
+    return (f'{root} has Annotations/ but no {voc.LISTS}/; write {voc.LISTS}/train.txt and val.txt with '
+            'the name of an image a line, without suffix')
+  return ''
+
+
 def find(root: str, split: str, panoptic: bool) -> Place:
   """Finds a split by the names that are usual.
 

@@ -136,9 +136,31 @@ def test_the_sheet_shows_what_the_model_sees(tmp_path, capsys):
       'def get_config(arg):\n  c = config.base()\n'
       f'  c.data = detection_data({str(tmp_path)!r}, 2, ((20, 40),), test="train")\n'
       '  c.task = dict(name="detr_jax.tasks.detection.Detection", bbox_coef=5.)\n'
-      '  c.model = dict(name="detr_r50")\n  c.optimizer = c.schedule = dict(name="")\n  return c\n')
+      '  c.model = dict(name="detr_r50")\n  c.optimizer = c.schedule = dict(name="")\n'
+      '  c.total_steps = 3\n  return c\n')
   data_command.main([str(config), '--show', f'--out={tmp_path}/sheet.png', '--count=3'])
+  data_command.main([str(config), '--show', f'--out={tmp_path}/coloured.png', '--count=3',
+                     "--config.data.augment=({'name': 'color_jitter', 'brightness': .9},)"])
   printed = capsys.readouterr().out
+  assert 'run         3 steps, each training image 2.0 times' in printed
   assert '3 images with 5 boxes, 1 images without; at most 3 in one, 8 in a batch' in printed
   from PIL import Image
-  assert np.asarray(Image.open(tmp_path / 'sheet.png')).std() > 10
+  plain, coloured = (np.asarray(Image.open(tmp_path / f'{name}.png')) for name in ('sheet', 'coloured'))
+  assert plain.std() > 10 and (plain != coloured).any()  # what data.augment does is seen
+
+
+@pytest.mark.parametrize('there, lacks', [
+    (['images', 'labels'], 'has labels/ but no data.yaml'),
+    (['Annotations', 'JPEGImages'], 'has Annotations/ but no ImageSets/Main/')])
+def test_what_a_folder_lacks_is_told(tmp_path, there, lacks):
+  for name in there:
+    (tmp_path / name).mkdir()
+  with pytest.raises(UserError, match=lacks):
+    data_command.main(['--check', str(tmp_path)])
+
+
+def test_a_description_without_images_is_told(tmp_path):
+  (tmp_path / 'labels').mkdir()
+  (tmp_path / 'data.yaml').write_text('names: [a, b]')
+  with pytest.raises(UserError, match='names no images; add train: images/train'):
+    data_command.main(['--check', str(tmp_path)])

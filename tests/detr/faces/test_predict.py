@@ -31,7 +31,8 @@ def test_detections_are_json_a_table_and_a_picture(untrained, folder, tmp_path, 
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].startswith(f'{folder}/0.png: {len(lines) - 1} object')
   run(untrained, f'{folder}/0.png', '--threshold=1')
-  assert capsys.readouterr().out == f'{folder}/0.png: no objects\n'
+  assert capsys.readouterr().out == (
+      f'{folder}/0.png: no objects; a lower --threshold shows weaker ones\n')
 
 
 def test_all_that_can_be_read_is_done_and_the_rest_is_named(untrained, folder, tmp_path, capsys, run):
@@ -80,7 +81,8 @@ def test_segments_are_json_pictures_and_pngs(panoptic, folder, tmp_path, capsys,
   assert lines[0] == f'{folder}/1.png: 6 objects, {count} segment' + 's' * (count != 1)
   assert sum(line.startswith('  segment ') for line in lines) == count
   run(panoptic, f'{folder}/1.png')  # it has learnt nothing: it is sure of nothing
-  assert capsys.readouterr().out == f'{folder}/1.png: no objects, no segments\n'
+  assert capsys.readouterr().out == (
+        f'{folder}/1.png: no objects, no segments; a lower --threshold shows weaker ones\n')
 
 
 def test_segment_ids_of_any_size_survive_a_png(tmp_path):
