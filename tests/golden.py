@@ -21,20 +21,18 @@ import jax
 import numpy as np
 
 from tests.goldens import (augmentation, cnn, convnext, detr_evaluation, detr_losses, detr_models,
-                           google_others, google_vit, nat, recipes, swin, torch_vit)
+                           google_others, google_vit, nat, pixels, recipes, swin, torch_vit)
 from tests.goldens.base import Golden, NotJudged, Unknown, read
 from vit_jax.errors import UserError
 
 SYSTEMS = {**google_vit.SYSTEMS, **google_others.SYSTEMS, **torch_vit.SYSTEMS,
            **augmentation.SYSTEMS, **recipes.SYSTEMS, **detr_evaluation.SYSTEMS,
            **detr_losses.SYSTEMS, **detr_models.SYSTEMS, **nat.SYSTEMS, **convnext.SYSTEMS,
-           **swin.SYSTEMS, **cnn.SYSTEMS}
+           **swin.SYSTEMS, **cnn.SYSTEMS, **pixels.SYSTEMS}
 
 # Systems that this project does not have yet, by the models that they wait for.
 WAITING = {
-    'UperNet': ('swin_upernet',),
     'Video Swin Transformer': ('video_swin_cls', 'video_swin_inflate'),
-    'Segmenter': ('segmenter',),
     'two-stage and dense detectors': (
         'fasterrcnn_fpn', 'fpn_rpn', 'mask_rcnn', 'cascade_mask_rcnn', 'atss', 'bifpn', 'reppoints_v2',
         'retinanet', 'sparse_rcnn', 'box_coder_assigner_losses', 'deform_conv', 'nms', 'roi_align'),

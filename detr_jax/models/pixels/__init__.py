@@ -1,0 +1,1 @@
+"""Heads that give a class to every pixel, over any backbone."""
