@@ -5,7 +5,7 @@
 
 import sys
 
-from detr_jax.data.config import DETECTION_DATA
+from detr_jax.data.config import DETECTION_DATA, SEGMENTATION_DATA
 from vit_jax.config import BASE, IMAGE_DATA
 
 HEAD = """# Keys of a config
@@ -30,7 +30,8 @@ def table(title: str, keys: dict, before: str = '') -> str:
 def page() -> str:
   """Returns the text of the page."""
   return '\n'.join([HEAD, table('Every config', BASE), table('Labelled images', IMAGE_DATA, 'data.'),
-                    table('Images with boxes', DETECTION_DATA, 'data.')])
+                    table('Images with boxes', DETECTION_DATA, 'data.'),
+                    table('Images with label maps', SEGMENTATION_DATA, 'data.')])
 
 
 if __name__ == '__main__':

@@ -126,14 +126,14 @@ def test_what_a_reader_cannot_judge_is_said(change, message, made, tmp_path):
 
 def test_the_table_tells_failures_and_what_is_not_judged(shared, made, tmp_path, capsys):
   file = made('F4_detr_posenc_sine')
-  right, waiting = shared('golden/F4_detr_posenc_sine.npz'), shared('golden/G_segmenter_linear.npz')
+  right, waiting = shared('golden/F4_detr_posenc_sine.npz'), shared('golden/E_videoswin_cls.npz')
   file.out['plain_16'] = file.out['plain_16'] + 1e-3
   assert [not e.passed for e in file.errors(tmp_path)] == [k == 'plain_16' for k in file.out]
   wrong = str(tmp_path / 'made.npz')
   runs = [right], [right, waiting], [wrong, waiting], []
   assert [golden.main(paths) for paths in runs] == [0, 3, 1, 2]
   table = capsys.readouterr().out
-  assert 'not judged: no reader yet; it waits for Segmenter' in table
+  assert 'not judged: no reader yet; it waits for Video Swin' in table
   assert re.search(r'plain_16 +1\.00e-03 .* FAILED', table) and '1 FAILED, 1 not judged' in table
   (tmp_path / 'broken.npz').write_text('nothing')
   assert golden.main([str(tmp_path / 'broken.npz'), str(tmp_path / 'absent.npz')]) == 1

@@ -120,8 +120,8 @@ def holds(path: str) -> bool:
     return False
 
 
-def check(paths: Sequence[str], fast: bool = False, outside: str = 'error', exif: str = 'upright'
-          ) -> int:
+def check(paths: Sequence[str], fast: bool = False, outside: str = 'error', exif: str = 'upright',
+          **_) -> int:
   """Prints the problems and the facts of annotations, and returns the number of errors.
 
   Args:

@@ -42,6 +42,36 @@ DETECTION_DATA = {
 }
 
 
+# Keys that segmentation shares have the same words; `docs/config.md` is made of this table.
+SEGMENTATION_DATA = {
+    'source': ('', "built-in name ('digit_maps'), or a folder with images and label PNGs"),
+    'train': ('train', "training split, such as 'train', 'train[:90%]', 'train+val'"),
+    'validation': ('', "split by which choices are made; '': none"),
+    'test': ('test', 'test split'),
+    'zero_ignored': (False, 'whether id 0 counts nowhere and the classes begin with 1, as in ADE20K'),
+    'ignore': ((), 'ids of the label PNGs that count nowhere, beside 255'),
+    'batch_size': (1, 'images of a step, on all devices together'),
+    'window': ((512, 512), '(height, width) of the arrays that training images lie on'),
+    'transforms': ([], 'what the host does to training images, see detr_jax.data.transforms'),
+    'augment': ([], 'colour operations on the device, such as dict(name="color_jitter")'),
+    'inference': ({'short_side': 0, 'max_size': 0, 'window': 0, 'stride': 0, 'scales': (),
+                   'flip': False}, 'how images of any size are segmented, see detr_jax.ops.windows'),
+    'mean': (IMAGENET_MEAN, 'per channel, of values in [0, 1]'),
+    'std': (IMAGENET_STD, 'standard deviation, likewise'),
+    'on_error': ('raise', "'raise', or 'skip' images that cannot be read"),
+}
+
+
+def segmentation_data(source: str, batch_size: int, window: tuple[int, int], **options) -> ConfigDict:
+  """Returns `config.data` for images with label maps: every key of `SEGMENTATION_DATA`.
+
+  Args:
+    source, batch_size, window: as in the table.
+    **options: other keys.
+  """
+  return tree(SEGMENTATION_DATA, source=source, batch_size=batch_size, window=tuple(window), **options)
+
+
 def detection_data(source: str, batch_size: int, canvases: Sequence[tuple[int, int]],
                    **options) -> ConfigDict:
   """Returns `config.data` for images with boxes: every key of `DETECTION_DATA`, with plain defaults.

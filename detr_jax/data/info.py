@@ -34,3 +34,15 @@ class DetectionInfo(Info):
   def things(self) -> tuple[bool, ...]:
     """Of each class whether its objects are counted; of all, where the data does not tell."""
     return self.is_thing or (True,) * self.num_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationInfo(Info):
+  """What a segmenter must know of the data it was trained on; `image_size` is that of a training window.
+
+  Attributes:
+    colours: (red, green, blue) of each class, as the data's legend has it; () where it has none.
+    inference: fields of `detr_jax.ops.windows.Inference` by which images are evaluated.
+  """
+  colours: tuple[tuple[int, int, int], ...] = ()
+  inference: dict = dataclasses.field(default_factory=dict)

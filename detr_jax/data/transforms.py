@@ -181,7 +181,73 @@ class ScaleJitter:
     return self.size
 
 
-TRANSFORMS = dict(flip=Flip, resize=Resize, random_crop=RandomCrop, detr=DETR, scale_jitter=ScaleJitter)
+@dataclasses.dataclass(frozen=True)
+class RandomScale:
+  """Resizes to fit `size` within `max_size`, times a factor drawn from `low` to `high`.
+
+  That is the ratio range of mmsegmentation, and so of Segmenter and of Swin's UperNet.
+
+  Attributes:
+    size: to which the short side would be brought by a factor of 1; 0: the image's own.
+    max_size: a bound of the long side, likewise; 0: none.
+    low, high: least and largest factor.
+  """
+  size: int = 0
+  max_size: int = 0
+  low: float = .5
+  high: float = 2.
+
+  def __post_init__(self):
+    if not 0. < self.low <= self.high or self.size < 0:
+      raise UserError(f'transform random_scale: low={self.low} must be positive and at most '
+                      f'high={self.high}, and size={self.size} 0 or more')
+
+  def _scaled(self, height, width, factor):
+    short, long = min(height, width), max(height, width)
+    scale = factor * (self.size / short if self.size else 1.)
+    if self.size and self.max_size:
+      scale = min(scale, factor * self.max_size / long)
+    return max(int(height * scale + .5), 1), max(int(width * scale + .5), 1)
+
+  def __call__(self, sample, rng):
+    factor = rng.uniform(self.low, self.high)
+    return resize(sample, *self._scaled(sample.image.height, sample.image.width, factor))
+
+  def extent(self, height, width):
+    return self._scaled(height, width, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """Cuts a window of a fixed size, or what there is of one, anywhere in the image.
+
+  Attributes:
+    size: (height, width).
+    most: a window in which one class has more than this share of the labelled pixels is drawn anew, up
+      to 10 times; 1: any will do.
+  """
+  size: tuple[int, int] = (512, 512)
+  most: float = .75
+
+  def __call__(self, sample, rng):
+    height, width = min(sample.image.height, self.size[0]), min(sample.image.width, self.size[1])
+    labels = sample.maps.get('labels')
+    for _ in range(10):
+      left, top = place(sample.image, width, height, rng)
+      if labels is None or self.most >= 1.:
+        break
+      part = labels.crop(left, top, width, height).array
+      counts = np.bincount(part[part != labels.fill].reshape(-1))
+      if (counts > 0).sum() > 1 and counts.max() < self.most * counts.sum():
+        break
+    return crop(sample, left, top, width, height)
+
+  def extent(self, height, width):
+    return min(height, self.size[0]), min(width, self.size[1])
+
+
+TRANSFORMS = dict(flip=Flip, resize=Resize, random_crop=RandomCrop, detr=DETR, scale_jitter=ScaleJitter,
+                  random_scale=RandomScale, window=Window)
 
 
 def make(specs: Sequence[Mapping]) -> tuple[Transform, ...]:

@@ -54,19 +54,19 @@ class Inference:
     short_side, max_size: to which an image is resized first: the shorter side, and a bound of the
       longer; 0: it stays.
     window, stride: pixels of the windows; 0: the whole image at once.
-    scales: of the resized image; the probabilities of all are averaged.
+    scales: of the resized image; the probabilities of all are averaged; (): 1 alone.
     flip: whether each scale is seen mirrored too.
   """
   short_side: int = 0
   max_size: int = 0
   window: int = 0
   stride: int = 0
-  scales: tuple[float, ...] = (1.,)
+  scales: tuple[float, ...] = ()
   flip: bool = False
 
   def __post_init__(self):
-    object.__setattr__(self, 'scales', tuple(map(float, self.scales)))
-    if not self.scales or min(self.scales) <= 0.:
+    object.__setattr__(self, 'scales', tuple(map(float, self.scales)) or (1.,))
+    if min(self.scales) <= 0.:
       raise UserError(f'task.inference.scales={self.scales} must be positive numbers')
     if self.window and not 0 < (self.stride or self.window) <= self.window:
       raise UserError(f'task.inference.stride={self.stride} must lie between 1 and window={self.window}')

@@ -43,6 +43,12 @@ def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 
       backbone than a ResNet with batch norm.
   """
   check_format(path, to)
+  return write(path, model, variables, to, image_size)
+
+
+def write(path: str, model: nn.Module, variables: Mapping[str, Any], to: str,
+          image_size: tuple[int, int] | None) -> list[str]:
+  """Writes a file in the names of a format that the model's family has; as `export`."""
   known = families.of(model)
   table = known and known.formats(model, to)
   if not table:

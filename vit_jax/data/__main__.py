@@ -5,6 +5,7 @@
     python -m vit_jax.data --check my_photos
     python -m vit_jax.data --check my_coco_folder
     python -m vit_jax.data --check instances.json:images --fast
+    python -m vit_jax.data --check my_label_maps --ignore=11
 
 Opens the data, prints its facts and how fast it is read. `--show` also writes a contact sheet of what
 the model really sees: training images after cropping, transforms and augmentation, with their labels or
@@ -31,6 +32,10 @@ def parser() -> Parser:
   flags.add_argument('--stage', type=number(0), default=0, help='of a config with stages (default 0)')
   flags.add_argument('--check', action='store_true', help='list all problems of data instead')
   flags.add_argument('--fast', action='store_true', help='with --check: open no image')
+  flags.add_argument('--ignore', default='', metavar='ID,ID', help='with --check of label maps: ids '
+                     'that count nowhere, beside 255')
+  flags.add_argument('--zero_ignored', action='store_true', help='with --check of label maps: id 0 '
+                     'counts nowhere, and the classes begin with 1')
   for key, options in (('outside', ('error', 'clip')), ('exif', ('upright', 'stored'))):
     flags.add_argument(f'--{key}', choices=options, default=options[0],
                        help=f'with --check: as data.{key} of the config')
@@ -40,10 +45,14 @@ def parser() -> Parser:
 def check(flags) -> None:
   """Lists all problems; UserError where there is an error."""
   from vit_jax import faces
-  count = 0
+  try:
+    ids, count = tuple(int(n) for n in flags.ignore.split(',') if n), 0
+  except ValueError:
+    raise errors.UserError(f'--ignore={flags.ignore} must be numbers, such as 11 or 11,12') from None
   for path in flags.config:
     face = next((face for face in reversed(faces.faces()) if face.holds(path)), faces.faces()[-1])
-    count += face.check([path], fast=flags.fast, outside=flags.outside, exif=flags.exif)
+    count += face.check([path], fast=flags.fast, outside=flags.outside, exif=flags.exif,
+                        ignore=ids, zero_ignored=flags.zero_ignored)
   if count:
     raise errors.UserError(f'{count} error(s) in {", ".join(flags.config)}')
 

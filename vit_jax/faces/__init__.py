@@ -24,7 +24,7 @@ from typing import Any
 
 from vit_jax.errors import UserError
 
-FACES = ('vit_jax.faces.classification', 'detr_jax.faces.detection')
+FACES = ('vit_jax.faces.classification', 'detr_jax.faces.detection', 'detr_jax.faces.segmentation')
 
 
 def faces() -> list[ModuleType]:

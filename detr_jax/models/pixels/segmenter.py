@@ -7,6 +7,7 @@ Intermediates: `backbone/...` and `decoder/encoderblock_{i}/MultiHeadDotProductA
 `[batch, heads, patches + classes, patches + classes]`, the patches first.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,10 @@ from jax.sharding import PartitionSpec as P
 from detr_jax.models.pixels import base
 from detr_jax.models.pixels.base import Pixels
 from detr_jax.ops.resizing import bilinear
-from vit_jax import sharding
+from vit_jax import models, sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.models import vit
+from vit_jax.models.family import Family, Grid
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 from vit_jax.models.vit import EncoderBlock, LayerOptions
@@ -122,6 +124,11 @@ class Segmenter(nn.Module):
         dtype=self.dtype)
     self.decode = own.clone(parent=self, name='decoder')
 
+  @property
+  def num_heads(self) -> int | None:
+    """Heads of the decoder's attention, where they are said."""
+    return self.decoder_heads or getattr(self.trunk(), 'num_heads', None)
+
   @nn.nowrap
   def trunk(self) -> nn.Module:
     """Returns the backbone as a module of its own."""
@@ -161,3 +168,42 @@ def _variant(size: str, patch: int, decoder: str, parameters: int, deit: bool = 
 
 RULES: sharding.Rules = ((r'.*/(proj_dec|proj_patch|proj_classes)(/kernel)?', P('fsdp', 'model')),
                          *vit.RULES)
+
+
+def _table(decoder: str, counts: dict[str, int]) -> dict[str, Variant]:
+  found = {}
+  for name, parameters in counts.items():
+    deit = name.endswith('_deit')
+    size, patch = re.fullmatch(r'([a-z]+)(\d+)(?:_deit)?', name).groups()
+    found[f'segmenter_{name}_{decoder}'] = _variant(size, int(patch), decoder, parameters, deit)
+  return found
+
+
+VARIANTS: dict[str, Variant] = {
+    **_table('linear', dict(
+        ti16=5_712_342, s32=22_631_190, s16=22_041_366, b32=87_729_558, b16=86_549_910, b8=88_466_838,
+        b16_deit=86_551_446, l16=304_303_254)),
+    **_table('mask', dict(
+        ti16=6_713_388, s16=26_033_964, b32=103_677_228, b16=102_497_580, b16_deit=102_499_116,
+        l16=332_644_652))}
+
+
+def _tiny(fields) -> dict:
+  """Returns the fields of a small model on a small backbone of the same family."""
+  return dict(backbone_fields={**fields['backbone_fields'], **tiny_backbone(fields)}, decoder_depth=1)
+
+
+def tiny_backbone(fields) -> dict:
+  """Returns the fields of a small backbone."""
+  own = {**models.variant(fields['backbone']).arguments, **fields['backbone_fields']}
+  return models.family(fields['backbone']).tiny(own)
+
+
+def grid(model: nn.Module, size: tuple[int, int]) -> Grid | None:
+  """Returns how the backbone cuts an image that is padded to whole patches."""
+  trunk = model.trunk()
+  whole = tuple(-(-n // _patch(trunk)) * _patch(trunk) for n in size)
+  return models.family(trunk).grid(trunk, whole)
+
+
+FAMILY = Family(Segmenter, VARIANTS, RULES, tiny=_tiny, grid=grid)

@@ -17,11 +17,13 @@ from jax.sharding import PartitionSpec as P
 
 from detr_jax.models.pixels import base
 from detr_jax.models.pixels.base import Pixels
+from detr_jax.models.pixels.segmenter import tiny_backbone
 from detr_jax.ops.resizing import bilinear
 from vit_jax import sharding
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import BatchNorm
 from vit_jax.models import swin
+from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -90,6 +92,11 @@ class UperNet(nn.Module):
       self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
       self.auxiliary_seg = nn.Dense(self.num_classes, kernel_init=_normal)
 
+  @property
+  def num_heads(self) -> int | None:
+    """Heads of the backbone's attention, where it has one number of them."""
+    return getattr(self.trunk(), 'num_heads', None)
+
   @nn.nowrap
   def trunk(self) -> nn.Module:
     """Returns the backbone as a module of its own."""
@@ -132,3 +139,22 @@ def _variant(backbone: str, parameters: int, size: int = 512) -> Variant:
 RULES: sharding.Rules = ((r'.*/conv_seg/kernel', P('fsdp', 'model')),
                          (r'.*/(psp|lateral|fpn)_\w+/conv/kernel', P(None, None, None, 'fsdp')),
                          *swin.FAMILY.rules)
+
+
+VARIANTS: dict[str, Variant] = dict(
+    upernet_swin_t=_variant('swin_t', 59_941_862), upernet_swin_s=_variant('swin_s', 81_259_766),
+    upernet_swin_b=_variant('swin_b', 121_279_716), upernet_swin_l=_variant('swin_l', 233_759_936))
+
+
+def _tiny(fields) -> dict:
+  """Returns the fields of a narrow head on a small backbone that keeps its four stages."""
+  small = {**fields['backbone_fields'], **tiny_backbone(fields)}
+  for name in ('depths', 'widths', 'num_heads'):
+    if name in small:
+      last = small[name][-1]
+      small[name] = (*small[name], *(last * 2 if name == 'widths' else last
+                                     for _ in range(4 - len(small[name]))))
+  return dict(backbone_fields=small, width=16, auxiliary_width=8)
+
+
+FAMILY = Family(UperNet, VARIANTS, RULES, tiny=_tiny)

@@ -2,14 +2,15 @@
 
 import flax.linen as nn
 
-from detr_jax.weights.families import detr
+from detr_jax.weights.families import detr, pixels
 from detr_jax.weights.families.base import PublishedDetector
 from vit_jax import trees
 from vit_jax.weights.table import Table
 
 __all__ = ['FAMILIES', 'PublishedDetector', 'known', 'of', 'tables']
 
-FAMILIES: tuple[PublishedDetector, ...] = (detr.PUBLISHED,)
+FAMILIES: tuple[PublishedDetector, ...] = (
+    detr.PUBLISHED, pixels.SEGMENTER_FILES, pixels.UPERNET_FILES)
 
 
 def of(model: nn.Module) -> PublishedDetector | None:

@@ -1,0 +1,51 @@
+"""A segmenter for small data sets of one's own, from scratch, without any weights.
+
+    python -m vit_jax.main --workdir=runs/mine \\
+        --config=configs/segmenter_small.py:dataset=PATH,window=240x320
+
+A folder with `images/SPLIT` and `labels/SPLIT` or `annotations/SPLIT`, and `classes.txt`, see
+docs/segmentation.md. The backbone is a small ResNet with group norm of which the map of `stride` is
+read; `backbone` names another network of `vit_jax` with stages, such as convnext_t or swin_t, in its
+published depth and width. `decoder` is Segmenter's, 'linear' or 'mask'. `window` is what is trained on
+and what slides over images that are larger; `size` is the short side that images are resized to first
+(0: as they are). `ignore` are ids of the label PNGs that count nowhere, beside 255, such as 11 or
+11+12.
+
+Hardware and time: not measured. Paper: it has no such experiment. Measured: see docs/segmentation.md.
+"""
+
+from detr_jax import recipes
+from detr_jax.data.config import segmentation_data
+from vit_jax import config
+from vit_jax.recipes import evaluate_and_save, one_of
+
+DEPTHS = {4: (2,), 8: (2, 2), 16: (2, 2, 2), 32: (2, 2, 2, 2)}  # of the backbone, by its stride
+
+
+def get_config(arg=None):
+  a = config.arguments(
+      arg, dataset='', train='train', validation='', test='test', window=(240, 320), size=0, ignore='',
+      batch_size=8, steps=2_000, lr=2e-3, backbone='', stride=8, width=32, decoder='linear', smoke=False)
+  depths = one_of('stride', a.stride, DEPTHS)
+  c = config.base()
+  c.total_steps = a.steps
+  c.task = dict(name='detr_jax.tasks.segmentation.Segmentation')
+  own = recipes.stages(a.backbone, depths) if a.backbone else dict(
+      norm='group', width=a.width, depths=depths)
+  c.model = dict(name=f'segmenter_s16_{a.decoder}', backbone=a.backbone or 'resnet18',
+                 backbone_fields=own, decoder=a.decoder, decoder_heads=4)
+  c.data = segmentation_data(a.dataset or 'digit_maps', a.batch_size, a.window)
+  c.data.transforms = [dict(name='random_scale', size=a.size, low=.5, high=2.),
+                       dict(name='window', size=a.window), dict(name='flip')]
+  c.data.augment = [dict(name='color_jitter', brightness=.4, contrast=.4, saturation=.4)]
+  c.data.inference.update(short_side=a.size, window=min(a.window), stride=2 * min(a.window) // 3)
+  c.data.ignore = tuple(int(n) for n in a.ignore.split('+') if n)
+  if a.dataset:
+    c.data.update(train=a.train, validation=a.validation, test=a.test)
+  c.optimizer = dict(name='adamw', weight_decay=.05, clip_norm=1.)
+  c.schedule = dict(name='cosine', peak=a.lr, warmup_steps=min(100, a.steps // 10))
+  evaluate_and_save(c, times=10)
+  if a.smoke:
+    c.total_steps, c.data.batch_size, c.schedule.warmup_steps = 20, 8, 5
+    c.log.every = 10
+  return c

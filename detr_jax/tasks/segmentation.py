@@ -1,0 +1,165 @@
+"""A class for every pixel (Segmenter, arXiv:2105.05633; UperNet, arXiv:1807.10221)."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from detr_jax.data import colours, maps
+from detr_jax.data.info import SegmentationInfo
+from detr_jax.data.sources.label_maps import IGNORED
+from detr_jax.evaluation.mean_iou import MeanIoU
+from detr_jax.models import pixels, positions
+from detr_jax.ops.windows import Inference
+from detr_jax.weights import pixels as weights_lib
+from vit_jax import ranges
+from vit_jax.errors import UserError, unknown
+from vit_jax.models.family import Family
+from vit_jax.task import Aux, model_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+  """Cross-entropy of every pixel, and mean IoU.
+
+  Attributes:
+    model: see `detr_jax.models.pixels`.
+    info: facts of the data.
+    auxiliary: weight of the loss of the head that only helps to train, where the model has one.
+    class_weights: of the loss of each class; (): 1 for all.
+    ops: colour operations on training images, see `detr_jax.data.colours`.
+  """
+  model: nn.Module
+  info: SegmentationInfo
+  auxiliary: float = .4
+  class_weights: tuple[float, ...] = ()
+  ops: Sequence[Mapping] = ()
+
+  best = 'miou'
+  face = 'detr_jax.faces.segmentation'
+  weights = weights_lib
+
+  @classmethod
+  def open_data(cls, config, seed: int, mesh, eval_batch: int = 0):
+    """Returns images with label maps, see `detr_jax.data.maps.build`."""
+    return maps.build(config, seed, mesh, eval_batch)
+
+  @classmethod
+  def from_config(cls, config, info: SegmentationInfo) -> 'Segmentation':
+    """Builds the task of a config; UserError for an unknown option, model or class count."""
+    options = {k: v for k, v in config.task.items() if k != 'name'}
+    known = dict(auxiliary=float, class_weights=tuple[float, ...])
+    for option in options:
+      if option not in known:
+        raise unknown('option of the task:', option, known)
+    ranges.check('task.', options, known, {})
+    weights = tuple(options.get('class_weights', ()))
+    if weights and len(weights) != info.num_classes:
+      raise UserError(f'task.class_weights has {len(weights)} numbers, the data {info.num_classes} '
+                      'classes; give one for each')
+    ops = [dict(op) for op in config.data.get('augment', ())]
+    colours.check(ops)
+    model = pixels.create_model(**model_fields(config, info))
+    return cls(model, info, options.get('auxiliary', .4), weights, ops)
+
+  @classmethod
+  def planned_info(cls, data, size, num_train: int) -> SegmentationInfo:
+    """Returns the facts of published data that is not at hand."""
+    return SegmentationInfo(data.source, tuple(map(str, range(size.classes))), 3, tuple(data.window),
+                            num_train, 0, tuple(data.mean), tuple(data.std),
+                            inference=dict(data.inference))
+
+  @property
+  def family(self) -> Family:
+    """The family of the model."""
+    return pixels.family(self.model)
+
+  @property
+  def inference(self) -> Inference:
+    """How images of any size are segmented."""
+    return Inference(**self.info.inference)
+
+  def facts(self, plan) -> dict[str, Any]:
+    """Returns what the tables of segmenters print of a plan, see `vit_jax.task.Task`."""
+    return {'params_M': plan.parameters / 1e6, 'GFLOPs': lambda: plan.multiply_adds / 1e9}
+
+  def check_start(self) -> None:
+    """Any model starts from random parameters."""
+
+  def constants(self, mesh) -> dict:
+    """Nothing but the batch is read."""
+    return {}
+
+  def init(self, rng, batch):
+    """Returns fresh variables for images of the size of a window."""
+    side = self.inference.window
+    size = (side, side) if side else batch['image'].shape[1:3]
+    return self.model.init(rng, jnp.zeros((1, *size, 3), jnp.float32))
+
+  def augment(self, batch, rng):
+    """Returns the batch after the colour operations, with what each row's pixels count for in all of it.
+
+    `share` `[batch]`: the number of rows over the number of pixels that count in the global batch.
+    """
+    if self.ops:
+      inside = positions.valid(batch['size'], *[batch['image'].shape[1:3]] * 2)[..., None]
+      images = colours.apply(batch['image'].astype(jnp.float32) / 255., inside, rng, self.ops)
+      batch = {**batch, 'image': images}
+    weights = self._weights(batch['labels']).sum()
+    rows = batch['labels'].shape[0]
+    return {**batch, 'share': jnp.full((rows,), rows / jnp.maximum(weights, 1.))}
+
+  def _weights(self, labels) -> jax.Array:
+    """Returns what each pixel counts for, float32 `[batch, height, width]`."""
+    known = (labels != IGNORED).astype(jnp.float32)
+    if not self.class_weights:
+      return known
+    table = jnp.asarray(self.class_weights, jnp.float32)
+    return known * table[jnp.where(labels == IGNORED, 0, labels)]
+
+  def images(self, batch) -> jax.Array:
+    """Returns normalised images; what lies outside them is 0, as if it had been padded afterwards."""
+    images = batch['image']
+    if images.dtype == jnp.uint8:
+      images = images.astype(jnp.float32) / 255.
+    images = (images - jnp.asarray(self.info.mean)) / jnp.asarray(self.info.std)
+    return images * positions.valid(batch['size'], images.shape[1:3], images.shape[1:3])[..., None]
+
+  def loss(self, params, model_state, batch, rng):
+    """Returns the mean cross-entropy of the pixels that count, and its metrics."""
+    outputs, changed = self.model.apply(
+        {'params': params, **model_state}, self.images(batch), train=True, rngs=dict(dropout=rng),
+        mutable=list(model_state))
+    labels, weights = batch['labels'], self._weights(batch['labels'])
+    # One-hot: by integer labels, XLA's CPU compiler makes a scatter of one thread of the gradient.
+    hot = jax.nn.one_hot(labels, self.info.num_classes)
+
+    def mean(logits):
+      losses = -(jax.nn.log_softmax(logits.astype(jnp.float32)) * hot).sum(-1)
+      return ((losses * weights).sum((1, 2)) * batch['share']).mean()
+
+    total = mean(outputs.logits)
+    if outputs.auxiliary is not None:
+      total += self.auxiliary * mean(outputs.auxiliary)
+    right = ((outputs.logits.argmax(-1) == labels) * (labels != IGNORED)).sum()
+    rows = jnp.float32(len(labels))
+    metrics = {'loss': (total * rows, rows), 'pixel_accuracy': (right.astype(jnp.float32), (
+        labels != IGNORED).sum().astype(jnp.float32))}
+    return total, Aux(metrics, changed, rows)
+
+  def probabilities(self, params, model_state, batch) -> jax.Array:
+    """Returns float32 `[batch, height, width, classes]`, of the canvas that the images lie on."""
+    predict = lambda images: self.model.apply({'params': params, **model_state}, images).logits
+    return self.inference.probabilities(predict, self.images(batch), batch['size'],
+                                        maps.multiple(self.inference))
+
+  def segment(self, params, model_state, batch) -> jax.Array:
+    """Returns the class of each pixel, int32 `[batch, height, width]`."""
+    return self.probabilities(params, model_state, batch).argmax(-1).astype(jnp.int32)
+
+  def evaluators(self, split: str = 'test'):
+    """Returns what measures mean IoU."""
+    return [MeanIoU(self.segment, self.info.classes)]

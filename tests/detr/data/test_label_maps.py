@@ -1,0 +1,107 @@
+"""Folders of images and label PNGs: what is read, and what is refused with file and value."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_jax.data.sources import digit_maps
+from detr_jax.data.sources.digit_maps import DigitMaps
+from detr_jax.data.sources.label_maps import LabelMaps
+from vit_jax.data import __main__ as data_command
+from vit_jax.errors import UserError
+
+SIZE = 12, 16
+LABELS = np.random.default_rng(0).integers(0, 3, SIZE).astype(np.uint8)
+
+
+def folder(tmp_path, legend='sky\nroad\ncar\n', labels='labels', mode='L', values=LABELS, size=SIZE):
+  """Writes a folder with one pair."""
+  for name in ('images', labels):
+    (tmp_path / name / 'train').mkdir(parents=True)
+  Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / 'images' / 'train' / 'a.jpg')
+  image = Image.fromarray(values)
+  if mode == 'P':
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+  image.save(tmp_path / labels / 'train' / 'a.png')
+  (tmp_path / 'classes.txt').write_text(legend)
+  return str(tmp_path)
+
+
+def read(root, **options):
+  return LabelMaps(root, **options).split('train').read(0).labels(SIZE)
+
+
+def test_ids_gray_and_palette_are_read(tmp_path):
+  root = folder(tmp_path)
+  np.testing.assert_array_equal(read(root), LABELS)
+  split = LabelMaps(root).split('train')
+  assert split.sizes.tolist() == [[*SIZE]] and split.read(0).image().size == SIZE[::-1]
+
+
+def test_a_palette_without_a_legend_of_colours_is_ids(tmp_path):
+  np.testing.assert_array_equal(read(folder(tmp_path, labels='annotations', mode='P')), LABELS)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'P'])
+def test_colours_are_read_by_the_legend(tmp_path, mode):
+  legend = '40 50 60 road\n10 20 30 sky\n70,80,90 car\n'
+  colours = np.asarray([[10, 20, 30], [40, 50, 60], [70, 80, 90]], np.uint8)
+  values = LABELS if mode == 'P' else colours[LABELS]
+  np.testing.assert_array_equal(read(folder(tmp_path, legend, mode=mode, values=values)),
+                                np.asarray([1, 0, 2])[LABELS])
+  assert LabelMaps(str(tmp_path)).classes == ('road', 'sky', 'car')
+
+
+def test_zero_and_other_ids_may_count_nowhere(tmp_path):
+  root = folder(tmp_path, legend='road\ncar\n')
+  np.testing.assert_array_equal(read(root, zero_ignored=True), np.where(LABELS, LABELS - 1, 255))
+  np.testing.assert_array_equal(read(root, ignore=(2,)), np.where(LABELS == 2, 255, LABELS))
+
+
+@pytest.mark.parametrize('change, said', [
+    (dict(legend='sky\nroad\n'), 'a.png has the id 2, which is none of the 2 classes'),
+    (dict(values=np.zeros((*SIZE, 3), np.uint8) + 9), 'a.png holds colours, but .* gives none'),
+    (dict(values=np.zeros((*SIZE, 3), np.uint8) + 9, legend='1 2 3 sky'),
+     r'a.png has the colour \[9, 9, 9\], which no class'),
+    (dict(size=(12, 17)), 'a.png are 12x16, their image is 12x17')])
+def test_what_does_not_fit_is_told_with_file_and_value(tmp_path, change, said):
+  root = folder(tmp_path, **change)
+  example = LabelMaps(root).split('train').read(0)
+  with pytest.raises(UserError, match=said):
+    example.labels(example.image().size[::-1])
+  with pytest.raises(UserError, match='1 error'):
+    data_command.main(['--check', root])
+
+
+@pytest.mark.parametrize('legend, said', [
+    ('', 'must name a class a line'), ('1 2 3 sky\nroad', 'all with a colour'),
+    ('1 2 3 sky\n1 2 3 road', 'colours must differ')])
+def test_a_legend_that_is_unclear_is_told(tmp_path, legend, said):
+  with pytest.raises(UserError, match=said):
+    LabelMaps(folder(tmp_path, legend))
+
+
+def test_an_image_without_labels_is_told(tmp_path, capsys):
+  root = folder(tmp_path)
+  Image.new('RGB', (4, 4)).save(tmp_path / 'images' / 'train' / 'b.jpg')
+  with pytest.raises(UserError, match='1 image.* have no labels, such as .*b.jpg'):
+    LabelMaps(root).split('train')
+  with pytest.raises(UserError, match='1 error'):
+    data_command.main(['--check', root])
+  assert 'b.jpg has no labels' in capsys.readouterr().out
+
+
+def test_the_check_tells_the_share_of_each_class(tmp_path, capsys):
+  data_command.main(['--check', folder(tmp_path)])
+  share = (LABELS == 1).mean()
+  assert f'road {share:.2%}' in capsys.readouterr().out
+
+
+def test_digits_lie_where_their_ink_is():
+  example = DigitMaps().split('test').read(0)
+  labels = example.labels((64, 64))
+  there = set(np.unique(labels).tolist()) - {digit_maps.BACKGROUND}
+  assert there and there <= set(range(10))
+  pixels = example.content[..., 0]
+  behind = labels == digit_maps.BACKGROUND
+  assert pixels[~behind].mean() > 5 * pixels[behind].mean()
