@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: quickstart quickstart-detr test cases peers notebooks lint clean
+.PHONY: quickstart quickstart-detr quickstart-segmentation test cases peers notebooks lint clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 quickstart-detr: .venv/installed
 	$(BIN)/python -m vit_jax.main --config=configs/quickstart_detr.py --workdir=runs/quickstart-detr
+
+quickstart-segmentation: .venv/installed
+	$(BIN)/python -m vit_jax.main --config=configs/quickstart_segmentation.py \
+		--workdir=runs/quickstart-segmentation
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -6,10 +6,11 @@
 A folder with `images/SPLIT` and `labels/SPLIT` or `annotations/SPLIT`, and `classes.txt`, see
 docs/segmentation.md. The backbone is a small ResNet with group norm of which the map of `stride` is
 read; `backbone` names another network of `vit_jax` with stages, such as convnext_t or swin_t, in its
-published depth and width. `decoder` is Segmenter's, 'linear' or 'mask'. `window` is what is trained on
-and what slides over images that are larger; `size` is the short side that images are resized to first
-(0: as they are). `ignore` are ids of the label PNGs that count nowhere, beside 255, such as 11 or
-11+12.
+published depth and width. `decoder` is Segmenter's, 'linear' or 'mask'. `size` is the short side that
+images are resized to first (0: as they are), `window` (height x width) what is cut out to train on. An
+evaluated image is seen whole; `slide=240` lets windows of 240x240 pixels slide over it instead, which
+a backbone with a table of positions needs. `ignore` are ids of the label PNGs that count nowhere, beside
+255, such as 11 or 11+12.
 
 Hardware and time: not measured. Paper: it has no such experiment. Measured: see docs/segmentation.md.
 """
@@ -25,7 +26,8 @@ DEPTHS = {4: (2,), 8: (2, 2), 16: (2, 2, 2), 32: (2, 2, 2, 2)}  # of the backbon
 def get_config(arg=None):
   a = config.arguments(
       arg, dataset='', train='train', validation='', test='test', window=(240, 320), size=0, ignore='',
-      batch_size=8, steps=2_000, lr=2e-3, backbone='', stride=8, width=32, decoder='linear', smoke=False)
+      batch_size=8, steps=2_000, lr=2e-3, backbone='', stride=8, width=32, decoder='linear', slide=0,
+      smoke=False)
   depths = one_of('stride', a.stride, DEPTHS)
   c = config.base()
   c.total_steps = a.steps
@@ -38,7 +40,7 @@ def get_config(arg=None):
   c.data.transforms = [dict(name='random_scale', size=a.size, low=.5, high=2.),
                        dict(name='window', size=a.window), dict(name='flip')]
   c.data.augment = [dict(name='color_jitter', brightness=.4, contrast=.4, saturation=.4)]
-  c.data.inference.update(short_side=a.size, window=min(a.window), stride=2 * min(a.window) // 3)
+  c.data.inference.update(short_side=a.size, window=a.slide, stride=2 * a.slide // 3)
   c.data.ignore = tuple(int(n) for n in a.ignore.split('+') if n)
   if a.dataset:
     c.data.update(train=a.train, validation=a.validation, test=a.test)
@@ -46,6 +48,5 @@ def get_config(arg=None):
   c.schedule = dict(name='cosine', peak=a.lr, warmup_steps=min(100, a.steps // 10))
   evaluate_and_save(c, times=10)
   if a.smoke:
-    c.total_steps, c.data.batch_size, c.schedule.warmup_steps = 20, 8, 5
-    c.log.every = 10
+    recipes.smoke_segmenter(c)
   return c

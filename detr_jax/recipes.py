@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from detr_jax import models
+from detr_jax.models import pixels
 from vit_jax import models as backbones
 from vit_jax.errors import UserError
 
@@ -66,3 +67,31 @@ def smoke(config: ConfigDict) -> None:
   config.log.every = 10
   for section in (config.evaluate, config.checkpoint):
     section.update(every=15, every_epochs=0.)
+
+
+def smoke_segmenter(config: ConfigDict) -> None:
+  """Shrinks a config of a segmenter in place to a minute on a CPU: few images of 64x64, 20 steps."""
+  config.total_steps, config.schedule.warmup_steps, config.data.batch_size = 20, 5, 8
+  if config.data.source == 'digit_maps':
+    config.data.update(train='train[:256]', test='test[:32]', window=(64, 64))
+    for transform in config.data.transforms:
+      if transform['name'] == 'window':
+        transform['size'] = (64, 64)
+  config.log.every = 10
+  for section in (config.evaluate, config.checkpoint):
+    section.update(every=10, every_epochs=0.)
+
+
+def smoke_published_segmenter(config: ConfigDict) -> None:
+  """Shrinks a recipe of a published segmenter in place: a small model on digit maps, windows of 64."""
+  fields = {**pixels.variant(config.model.name).arguments, **config.model}
+  config.model.update(pixels.family(config.model.name).tiny(fields))
+  config.total_epochs = 0.
+  config.data.update(source='digit_maps', zero_ignored=False, mean=(.5,) * 3, std=(.5,) * 3)
+  config.data.inference.update(short_side=0, max_size=0)
+  if config.data.inference.window:
+    config.data.inference.update(window=64, stride=64)
+  for transform in config.data.transforms:
+    if transform['name'] == 'random_scale':
+      transform.update(size=0, max_size=0)
+  smoke_segmenter(config)

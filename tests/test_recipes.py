@@ -376,3 +376,44 @@ def test_a_family_without_a_tiny_form_is_told(monkeypatch):
   monkeypatch.setattr(models, 'FAMILIES', without)
   with pytest.raises(UserError, match='the family of vit_b16 has no small form for smoke'):
     load('vit_pretrain.py:smoke')
+
+
+@pytest.mark.parametrize('data, epochs, batch, peak, window, stride, classes', [
+    ('ade20k', 64, 8, 1e-3, 512, 512, 150), ('context', 256, 16, 1e-3, 480, 320, 60),
+    ('cityscapes', 216, 8, 1e-2, 768, 512, 19)])
+def test_segmenter_is_the_authors(data, epochs, batch, peak, window, stride, classes):
+  got = plan.make(load(f'segmenter.py:model=segmenter_s16_linear,data={data}'))
+  c = got.config
+  assert (c.total_epochs, c.data.batch_size, c.data.window) == (epochs, batch, (window, window))
+  assert (c.data.inference.window, c.data.inference.stride) == (window, stride)
+  assert got.info.num_classes == classes and c.data.zero_ignored == (data == 'ade20k')
+  rates = [float(got.schedule(at)) for at in (0, got.steps // 2)]
+  np.testing.assert_allclose(rates, [peak, (peak - 1e-5) * .5 ** .9 + 1e-5], rtol=1e-3)
+  assert (c.optimizer.name, c.optimizer.nesterov, c.model.backbone_fields.drop_path_rate) == (
+      'sgd', True, .1)
+  assert c.init_from == 'vit_s16.augreg_imagenet21k_imagenet1k_384'
+
+
+def test_the_tables_of_segmenter_have_their_configs():
+  got = load('segmenter.py:model=segmenter_l16_mask,resolution=640')
+  assert (got.data.window, got.data.inference.short_side) == ((640, 640), 640)
+  assert load('segmenter.py:model=segmenter_s16_linear,examples=8000').data.train == 'training[:8000]'
+  deit = load('segmenter.py:model=segmenter_b16_deit_mask')
+  assert deit.init_from == 'deit_b16_distilled_384.imagenet1k'
+  assert deit.data.mean == (.485, .456, .406)
+
+
+@pytest.mark.parametrize('size, side, params', [('t', 512, 59_941_862), ('b', 640, 121_279_716)])
+def test_upernet_is_the_authors(size, side, params):
+  got = plan.make(load(f'upernet.py:model=upernet_swin_{size}'))
+  assert (got.steps, got.config.data.batch_size, got.parameters) == (160_000, 16, params)
+  assert got.info.image_size == (side, side) and got.config.model.backbone_fields.drop_path_rate == .3
+  rates = [float(got.schedule(at)) for at in (0, 1_500, 80_000)]
+  np.testing.assert_allclose(rates, [6e-11, 6e-5 * (1 - 1_500 / 160_000), 3e-5], rtol=2e-3)
+  if size == 't':  # the paper counts 945 at 512x2048
+    assert 4 * got.multiply_adds / 1e9 == pytest.approx(945, rel=.02)
+    shapes = weights.init_shapes(got.model, (side, side), 3)
+    rates = optimizers.decay_rates(shapes, .01, got.config.optimizer.decay)
+    assert {p.rpartition('/')[2] for p, rate in rates.items() if not rate} == {
+        'scale', 'bias', 'relative_position_bias_table'}
+    assert all(rates[p] for p in rates if p.endswith(('kernel', 'bn/scale', 'Dense_0/bias')))

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from detr_jax.data import pipeline as detection_pipeline
+from detr_jax.data import maps, pipeline as detection_pipeline
 from detr_jax.data import sources as detection_sources
 from detr_jax.data.sources.base import Categories, DetectionSplit
+from detr_jax.data.sources.label_maps import LabelSplit
 from tests.conftest import ROOT
 from vit_jax import config as config_lib, task as task_lib
 from vit_jax.training import step as step_lib
@@ -52,6 +53,11 @@ OTHERS = [
         'resolution=400', 'model=detr_r50_panoptic', 'model=detr_r50_panoptic,joint',
         'positions=learned_attn,model=detr_r50_dc5')),
     'detr_small.py:dataset=coco,train=train2017,test=val2017',
+    *(f'segmenter.py:{row}' for row in (
+        'model=segmenter_ti16_linear', 'data=context,model=segmenter_s16_linear',
+        'data=cityscapes,model=segmenter_b16_deit_mask', 'model=segmenter_l16_mask,resolution=640',
+        'model=segmenter_s32_linear,examples=4000')),
+    'upernet.py:model=upernet_swin_l,multiscale',
     *(os.path.basename(path) for path in sorted(glob.glob(os.path.join(CONFIGS, '*.py'))))]
 SPECS = sorted({*ROWS, *OTHERS})
 BUILT = set()  # steps of configs before, which need not be built again
@@ -61,7 +67,8 @@ LEAST_SHARDS = 1_000_000  # examples from which on published data lies in shards
 def size_of(source: str):
   """Returns the published size of a data set; the digits stand for those that the project brings."""
   sizes = dict(digits=datasets.Size(10, dict(train=1_442, test=355)), imagenet2012_real=datasets.Size(
-      1_000, dict(validation=50_000)), digit_scenes=datasets.Size(10, dict(train=1_000, test=300)))
+      1_000, dict(validation=50_000)), digit_scenes=datasets.Size(10, dict(train=1_000, test=300)),
+               digit_maps=datasets.Size(11, dict(train=4_096, test=300), (64, 64)))
   size = sizes.get(source) or datasets.size(source)
   return dataclasses.replace(size, splits={'test': 1_000, **size.splits}) if 'vtab/' in source else size
 
@@ -112,9 +119,17 @@ def published_data(monkeypatch, tmp_path):
   monkeypatch.setattr(pipeline, 'open_source', open_images)
   monkeypatch.setattr(detection_pipeline, 'open_source', open_objects)
   monkeypatch.setattr(detection_sources, 'open_source', open_objects)
+  monkeypatch.setattr(maps, 'open_source', open_maps)
   monkeypatch.setattr(distillation.Teacher, 'load', load_teacher)
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'real.json').write_text(json.dumps([[0]] * 50_000))
+
+def open_maps(config):
+  """Returns a source of label maps of the published counts, as `maps.open_source`."""
+  size = size_of(config['source'])
+  split = lambda name: LabelSplit(None, np.tile(size.image_size, (size.count(name), 1)))
+  return types.SimpleNamespace(name=config['source'], split=split,
+                               classes=tuple(map(str, range(size.classes))))
 
 
 def stages(spec: str):

@@ -35,8 +35,11 @@ class Size:
 # in arXiv:1707.02968. The papers print no size of its validation part: the number here is nobody's.
 COCO = dict(train2017=118_287, val2017=5_000), (480, 640)  # images without boxes are trained on, too
 SIZES = dict(
+    ade20k=Size(150, dict(training=20_210, validation=2_000), (512, 683)),
     cifar10=Size(10, dict(train=50_000, test=10_000)),
     cifar100=Size(100, dict(train=50_000, test=10_000)),
+    cityscapes=Size(19, dict(train=2_975, val=500), (1024, 2048)),
+    context=Size(60, dict(train=4_998, val=5_105), (375, 500)),
     coco=Size(80, *COCO), coco_panoptic=Size(133, *COCO),
     imagenet2012=Size(1_000, dict(train=1_281_167, validation=50_000)),
     imagenet21k=Size(21_843, dict(full=14_197_122)),

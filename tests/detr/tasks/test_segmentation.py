@@ -23,7 +23,8 @@ QUICK = os.path.join(ROOT, 'configs', 'quickstart_segmentation.py')
 def config(spec=QUICK, **overrides):
   options = {'total_steps': 4, 'schedule.warmup_steps': 1, 'log.every': 1, 'mesh.data': 1,
              'data.batch_size': 8, 'data.train': 'train[:32]', 'data.test': 'test[:5]',
-             'model.backbone_fields.width': 32, 'model.backbone_fields.depths': '(1, 1)'}
+             'model.backbone_fields.norm': 'group', 'model.backbone_fields.width': 32,
+             'model.backbone_fields.depths': '(1, 1)'}
   return config_lib.load(spec, {k: str(v) for k, v in {**options, **overrides}.items()})
 
 
