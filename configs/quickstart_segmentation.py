@@ -18,7 +18,7 @@ from vit_jax.recipes import evaluate_and_save
 
 
 def get_config(arg=None):
-  a = config.arguments(arg, decoder='linear', steps=1_000, batch_size=16, lr=2e-3, smoke=False)
+  a = config.arguments(arg, decoder='linear', steps=600, batch_size=16, lr=2e-3, smoke=False)
   c = config.base()
   c.total_steps = a.steps
   c.task = dict(name='detr_jax.tasks.segmentation.Segmentation')
