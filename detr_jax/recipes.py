@@ -1,6 +1,7 @@
 """What the recipes of detectors in configs/ share."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -12,7 +13,9 @@ from vit_jax.errors import UserError
 
 # DETR keeps the root, the first stage and all batch norms of its backbone as they were loaded.
 FROZEN = ('backbone/(conv|bn)_root/.*', 'backbone/block1/.*', r'backbone/.*\bbn\w+/.*')
-PER_STAGE = ('depths', 'widths', 'num_heads', 'dilations')  # fields with an entry for each stage
+STAGES = 4  # of strides 4, 8, 16 and 32
+# Fields with an entry for each stage.
+PER_STAGE = ('depths', 'widths', 'num_heads', 'dilations', 'group_widths')
 
 
 def backbone_fields(model: str) -> dict:
@@ -28,7 +31,7 @@ def stages(backbone: str, depths: Sequence[int]) -> dict:
     depths: one number for each stage that is kept; the model's own depths are taken.
 
   Raises:
-    UserError: for a model without stages, or an unknown one.
+    UserError: for a model without stages, with more than one of a stride, or an unknown one.
   """
   variant = backbones.variant(backbone)
   fields = {field.name: getattr(variant.module, field.name, None)
@@ -36,9 +39,13 @@ def stages(backbone: str, depths: Sequence[int]) -> dict:
   if 'depths' not in fields:
     raise UserError(f'{backbone} has one map, of its patches, and no stages to choose among by stride; '
                     'choose a model with stages, such as swin_t, convnext_t, nat_mini or resnet18')
+  if len(fields['depths']) > STAGES:
+    raise UserError(f'{backbone} has {len(fields["depths"])} stages, several of one stride; set '
+                    'model.backbone_fields.depths, widths, expansions, kernel_sizes and strides instead')
   out = {name: fields[name][:len(depths)] for name in PER_STAGE if fields.get(name)}
+  norms = getattr(sys.modules[variant.module.__module__], 'NORMS', ())
   return out | (dict(map_norms=True) if 'map_norms' in fields else
-                dict(norm='group') if 'norm' in fields else {})
+                dict(norm='group') if 'group' in norms else {})
 
 
 def smoke(config: ConfigDict) -> None:

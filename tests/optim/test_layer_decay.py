@@ -114,7 +114,8 @@ def test_every_architecture_has_a_group_for_each_layer(name):
     model = model.clone(depth=3)
   else:
     stages = min(len(model.depths), 2)
-    own = [name for name in ('widths', 'num_heads') if hasattr(model, name)]
+    own = [name for name in ('widths', 'num_heads', 'group_widths', 'expansions', 'kernel_sizes',
+                             'strides') if name in type(model).__dataclass_fields__]
     cut = {name: getattr(model, name)[:stages] for name in own}
     cut |= dict(dilations=()) if hasattr(model, 'dilations') else {}
     model = model.clone(depths=(1, 2)[:stages], **cut)
