@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from vit_jax import compilation, models
 
-PEERS = dict(swin_t='swin_t', convnext_t='convnext_tiny', resnet50='resnet50', vit_b16='vit_b_16')
+PEERS = dict(swin_t='swin_t', convnext_t='convnext_tiny', resnet50='resnet50', vit_b16='vit_b_16',
+             regnety_16gf='regnet_y_16gf', efficientnet_b0='efficientnet_b0')
 ROUNDS, CALLS = 5, 5
 
 
