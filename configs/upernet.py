@@ -11,8 +11,8 @@ evaluated; the table's numbers are `multiscale`, at six scales and mirrored.
 
 init_from is the authors' classifier: T and S of ImageNet-1k, B and L of ImageNet-22k; or any other file.
 
-Arguments: model, dataset, init_from, multiscale, steps and batch_size (0: the recipe's), smoke (on digit
-maps).
+Arguments: model, data (ade20k), dataset, init_from, multiscale, steps and batch_size (0: the recipe's),
+smoke (on digit maps).
 
 Hardware and time: not measured. Paper: Swin-T 46.1, S 49.3, B 51.6, L 53.5 mIoU with several scales.
 Measured: not measured.
@@ -31,15 +31,15 @@ SCALES = (.5, .75, 1., 1.25, 1.5, 1.75)
 
 
 def get_config(arg=None):
-  a = config.arguments(arg, model='upernet_swin_t', dataset='', init_from='', multiscale=False, steps=0,
-                       batch_size=0, smoke=False)
+  a = config.arguments(arg, model='upernet_swin_t', data='ade20k', dataset='', init_from='',
+                       multiscale=False, steps=0, batch_size=0, smoke=False)
   variant, c = pixels.variant(a.model), config.base()
   backbone = variant.arguments['backbone']
   side = 640 if backbone in LARGE else 512
   c.total_steps = a.steps or 160_000
   c.task = dict(name='detr_jax.tasks.segmentation.Segmentation', auxiliary=.4)
   c.model = dict(name=a.model, backbone_fields=dict(variant.arguments['backbone_fields']))
-  c.data = segmentation_data(a.dataset or 'ade20k', a.batch_size or 16, (side, side))
+  c.data = segmentation_data(a.dataset or a.data, a.batch_size or 16, (side, side))
   c.data.update(train='training', test='validation', zero_ignored=True,
                 mean=variant.preprocessing.mean, std=variant.preprocessing.std)
   c.data.transforms = [dict(name='random_scale', size=side, max_size=4 * side),

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from detr_jax import models as detectors
+from detr_jax.models import pixels as segmenters
 from tests.conftest import ROOT
 from vit_jax import config, models, tables
 from vit_jax.training import loop
 from vit_jax.errors import UserError
 from vit_jax.data.sources import vtab
-from vit_jax.tables import __main__ as cli, commands, plan, runs
+from vit_jax.tables import __main__ as cli, commands, plan, runs, segmenter as segmenter_tables
 
 CONFIGS = os.path.join(ROOT, 'configs')
 CELLS = [row for table in tables.TABLES.values() for row in table.rows]
@@ -169,6 +170,23 @@ def check_detector(got, model, id_slots, epochs=300, drop=200, frozen='', positi
   assert (c.data.panoptic, c.data.masks) == (panoptic, bool(frozen))
 
 
+def check_segmenter(got, upernet, model, data, examples=0, resolution=0, multiscale=None):
+  """Compares a segmenter's config with those of Segmenter and of Swin's UperNet, as coded."""
+  c, variant = got.config, segmenters.variant(model)
+  side = int(resolution) or (640 if model in ('upernet_swin_b', 'upernet_swin_l') else 512)
+  positions = 0 if upernet else (side ** 2 - 512 ** 2) // got.model.trunk().kernel[0] ** 2
+  width = getattr(got.model.trunk(), 'width', 0)
+  assert got.parameters == variant.parameters + positions * width
+  assert (got.info.num_classes, got.info.image_size) == (150, (side, side)) and c.data.zero_ignored
+  assert got.info.num_train == (int(examples) or 20_210)
+  batch, peak = (16, 6e-5) if upernet else (8, 1e-3)
+  assert c.data.batch_size == batch
+  assert got.steps == (160_000 if upernet else round(64 * got.info.num_train / 8))
+  assert got.rates[1] == pytest.approx(peak, rel=.02)
+  assert c.data.inference.flip == (multiscale is not None) and len(c.data.inference.scales) == (
+      6 if c.data.inference.flip else 0)
+
+
 @functools.cache
 def planned(spec):
   return plan.make(plan.load(spec, CONFIGS))
@@ -180,6 +198,8 @@ def check(spec):
   got, args = planned(spec), commands.arguments(spec)
   if spec.startswith('detr.py'):
     return check_detector(got, **args)
+  if spec.startswith(('segmenter.py', 'upernet.py')):
+    return check_segmenter(got, spec.startswith('upernet'), **args)
   want = IMPLIED[spec.partition(':')[0]](**args)
   name, size, hidden = args['model'], want['size'], want.get('hidden', False)
   classes, images = DATA.get(want['data']) or (vtab.task(want['data'][5:]).num_classes, 1_000)
@@ -244,7 +264,7 @@ def test_the_tables_are_as_printed(shared):
   with open(shared('facts/tables.json')) as file:
     printed = {t['id']: t for t in json.load(file)['tables']
                if t['id'].startswith(('vit', 'bit', 'deit', 'detr'))}
-  others = ('nat', 'dinat', 'convnext', 'swin')  # of the authors' README files; Swin's: see below
+  others = ('nat', 'dinat', 'convnext', 'swin', 'segmenter')  # of README files, or below
   assert list(printed) == [name for name in tables.TABLES if not name.startswith(others)]
   for name, want in printed.items():
     got = tables.table(name)
@@ -257,6 +277,20 @@ def test_the_tables_are_as_printed(shared):
       cells = [r for r in got.rows if r.row == row['name'] and r.published is not None]
       own = {'cols 1-3': got.columns[:3]}.get(row['own'], got.columns if row['own'] is True else ())
       assert all(r.quoted == (r.column not in own) for r in cells), row
+
+
+@pytest.mark.parametrize('name', [t.name for t in segmenter_tables.TABLES])
+def test_the_tables_of_segmentation_are_as_printed(name, shared):
+  with open(shared('facts/tables.json')) as file:
+    want = {t['id']: t for t in json.load(file)['tables']}[name]
+  got = tables.table(name)
+  assert (got.paper, got.title, got.metric, list(got.columns)) == (
+      want['paper'], want['title'], want['metric'], want['columns'])
+  assert [list(values) for values in got.values.values()] == [row['values'] for row in want['rows']]
+  for row, printed in zip(got.values, want['rows']):
+    assert row.startswith(printed['name'])
+    cells = [r for r in got.rows if r.row == row and r.published is not None]
+    assert all(r.quoted == (printed['own'] is False) for r in cells), row
 
 
 @pytest.mark.parametrize('name', ['swin_table1a', 'swin_table1b'])
@@ -277,7 +311,9 @@ def test_what_is_not_own_says_why():
   for row in CELLS:
     described = (row.table, row.column) in {
         ('deit_distillation', 'label'), ('deit_distillation', 'teacher'), ('detr_table3', 'dAP'),
-        ('detr_table3', 'dAP50'), ('detr_table4', 'dAP'), ('detr_table4', 'dAP50')}
+        ('detr_table3', 'dAP50'), ('detr_table4', 'dAP'), ('detr_table4', 'dAP50')} or (
+            'segmenter' in row.table and row.column in segmenter_tables.DESCRIBED) or (
+                row.table == 'swin_table3' and (row.column == 'backbone' or row.row == 'UperNet DeiT-S'))
     assert row.configs or row.quoted or described or row.published is None, row
     assert not (row.configs and row.quoted) or row.table.startswith('swin')  # 'runs here', below
 

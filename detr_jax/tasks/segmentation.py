@@ -15,8 +15,9 @@ from detr_jax.evaluation.mean_iou import MeanIoU
 from detr_jax.models import pixels, positions
 from detr_jax.ops.windows import Inference
 from detr_jax.weights import pixels as weights_lib
-from vit_jax import ranges
+from vit_jax import models as backbones, ranges
 from vit_jax.errors import UserError, unknown
+from vit_jax.models import flops
 from vit_jax.models.family import Family
 from vit_jax.task import Aux, model_fields
 
@@ -84,7 +85,11 @@ class Segmentation:
 
   def facts(self, plan) -> dict[str, Any]:
     """Returns what the tables of segmenters print of a plan, see `vit_jax.task.Task`."""
-    return {'params_M': plan.parameters / 1e6, 'GFLOPs': lambda: plan.multiply_adds / 1e9}
+    trunk, (height, width) = self.model.trunk(), self.info.image_size
+    own = backbones.family(trunk).facts(trunk)
+    wide = lambda: flops.multiply_adds(self.model.clone(num_classes=1), (height, 4 * width))
+    return {**own, 'token size': own.get('hidden'), 'params_M': plan.parameters / 1e6,
+            'GFLOPs': lambda: wide() / 1e9}  # as UperNet's are counted
 
   def check_start(self) -> None:
     """Any model starts from random parameters."""

@@ -7,13 +7,13 @@
 """
 
 from vit_jax.errors import unknown
-from vit_jax.tables import convnext, deit, detr, nat, swin, vit
+from vit_jax.tables import convnext, deit, detr, nat, segmenter, swin, vit
 from vit_jax.tables.base import Row, Table
 
 __all__ = ['TABLES', 'Row', 'Table', 'table']
 
 TABLES = {t.name: t for t in (*vit.TABLES, *deit.TABLES, *detr.TABLES, *convnext.TABLES,
-                              *nat.TABLES, *swin.TABLES)}
+                              *nat.TABLES, *swin.TABLES, *segmenter.TABLES)}
 
 
 def table(name: str) -> Table:
