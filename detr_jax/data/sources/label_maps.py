@@ -10,6 +10,7 @@ colours, the colour of its class.
 
 import dataclasses
 import functools
+import glob
 import io
 import os
 import re
@@ -207,10 +208,13 @@ def splits(root: str) -> list[str]:
 
 
 def holds(root: str) -> bool:
-  """Tells whether a folder has images and label PNGs in a known layout."""
-  there = lambda name: os.path.isdir(os.path.join(root, name))
-  return there('gtFine') or (there('images') and any(map(there, LABELS)) and os.path.isfile(
-      os.path.join(root, LEGEND)))
+  """Tells whether a folder has images and label PNGs in a known layout; boxes lie in JSON or text."""
+  if os.path.isdir(os.path.join(root, 'gtFine')):
+    return True
+  first = lambda name, pattern: next(glob.iglob(
+      os.path.join(glob.escape(root), name, pattern), recursive=True), '')
+  return os.path.isdir(os.path.join(root, 'images')) and any(
+      first(name, '**/*.png') and not first(name, '*.json') for name in LABELS)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax.data.sources import digit_maps
+from detr_jax.data.sources import digit_maps, label_maps
 from detr_jax.data.sources.digit_maps import DigitMaps
 from detr_jax.data.sources.label_maps import LabelMaps
 from vit_jax.data import __main__ as data_command
@@ -89,6 +89,20 @@ def test_an_image_without_labels_is_told(tmp_path, capsys):
   with pytest.raises(UserError, match='1 error'):
     data_command.main(['--check', root])
   assert 'b.jpg has no labels' in capsys.readouterr().out
+
+
+def test_what_is_a_folder_of_label_maps(tmp_path):
+  root = folder(tmp_path / 'maps')
+  assert label_maps.holds(root)
+  (tmp_path / 'maps' / 'classes.txt').unlink()  # what it lacks is told
+  with pytest.raises(UserError, match='the classes cannot be read from .*write a line for each'):
+    data_command.main(['--check', root])
+  for name in ('images', 'labels', 'annotations'):
+    (tmp_path / 'boxes' / name / 'train').mkdir(parents=True)
+  (tmp_path / 'boxes' / 'labels' / 'train' / 'a.txt').write_text('0 .5 .5 .1 .1')
+  (tmp_path / 'boxes' / 'annotations' / 'panoptic_train.json').write_text('{}')
+  Image.fromarray(LABELS).save(tmp_path / 'boxes' / 'annotations' / 'train' / 'a.png')
+  assert not label_maps.holds(str(tmp_path / 'boxes'))
 
 
 def test_the_check_tells_the_share_of_each_class(tmp_path, capsys):
