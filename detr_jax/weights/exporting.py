@@ -15,10 +15,10 @@ from vit_jax.weights.table import to_theirs
 FORMATS = ('detr', 'huggingface')
 
 
-def check_format(path: str, to: str) -> None:
+def check_format(path: str, to: str, formats: tuple[str, ...] = FORMATS) -> None:
   """Raises UserError for an unknown format, or a path that does not end as its files do."""
-  if to not in FORMATS:
-    raise unknown('format', to, FORMATS)
+  if to not in formats:
+    raise unknown('format', to, formats)
   if not path.endswith('.safetensors'):
     raise UserError(f'{path!r} does not end with .safetensors, as files in the format {to!r} do')
 

@@ -14,7 +14,7 @@ from detr_jax.weights.fitting import backbone, fit_detector
 from detr_jax.weights.loading import PACKAGE, origin, read
 from vit_jax import trees
 from vit_jax import weights as classifier_weights
-from vit_jax.errors import UserError, unknown
+from vit_jax.errors import UserError
 from vit_jax.weights import (File, Loaded, Run, complete, flatten, pair, replaced, variable_shapes)
 from vit_jax.weights.fit import Report
 
@@ -26,10 +26,7 @@ FORMATS = ('authors',)
 
 def check_format(path: str, to: str) -> None:
   """Raises UserError for an unknown format, or a path that does not end as its files do."""
-  if to not in FORMATS:
-    raise unknown('format', to, FORMATS)
-  if not path.endswith('.safetensors'):
-    raise UserError(f'{path!r} does not end with .safetensors, as files in the format {to!r} do')
+  exporting.check_format(path, to, FORMATS)
 
 
 def export(path: str, model: nn.Module, variables: Mapping[str, Any], to: str = 'authors',

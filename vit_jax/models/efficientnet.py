@@ -23,7 +23,7 @@ from vit_jax.layers.norms import BatchNorm
 from vit_jax.layers.squeeze_excite import SqueezeExcite
 from vit_jax.models.family import Depths, Family
 from vit_jax.models.features import Features
-from vit_jax.models.regnet import NORMS
+from vit_jax.models.regnet import NORMS, rounded
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 PAPER = 'EfficientNet, arXiv:1905.11946, table 1 and section 4'
@@ -34,16 +34,11 @@ EXPANSIONS, KERNEL_SIZES, STRIDES = (1, 6, 6, 6, 6, 6, 6), (3, 3, 5, 3, 5, 5, 3)
 WIDTHS, DEPTHS_OF_B0 = (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)
 
 
-def rounded(width: float) -> int:
-  """Returns a width as a multiple of 8, and the next one where that would take more than a tenth."""
-  near = max(8, int(width + 4) // 8 * 8)
-  return near + 8 if near < .9 * width else near
-
-
 def scaled(width: float, depth: float) -> dict:
   """Returns the fields of B0 scaled by two factors (equation 3)."""
-  return dict(stem_width=rounded(32 * width), widths=tuple(rounded(w * width) for w in WIDTHS),
-              depths=tuple(math.ceil(d * depth) for d in DEPTHS_OF_B0), last_width=rounded(1280 * width))
+  wider = lambda channels: rounded(channels * width, 8)
+  return dict(stem_width=wider(32), widths=tuple(map(wider, WIDTHS)),
+              depths=tuple(math.ceil(d * depth) for d in DEPTHS_OF_B0), last_width=wider(1280))
 
 
 class ConvNorm(nn.Module):

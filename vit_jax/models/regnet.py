@@ -54,11 +54,12 @@ class Design(NamedTuple):
     widths = np.round(self.initial_width * self.multiplier ** powers / 8) * 8  # equation 4
     found, depths = np.unique(widths.astype(int), return_counts=True)
     groups = [min(self.group_width, width) for width in found.tolist()]
-    return dict(widths=tuple(_rounded(*pair, least) for pair in zip(found.tolist(), groups)),
+    return dict(widths=tuple(rounded(*pair, least) for pair in zip(found.tolist(), groups)),
                 depths=tuple(depths.tolist()), group_widths=tuple(groups))
 
 
-def _rounded(width: int, group: int, least: float) -> int:
+def rounded(width: float, group: int, least: float = .9) -> int:
+  """Returns a width as a multiple of a group's, the next one where less than a share would be left."""
   near = max(group, int(width + group / 2) // group * group)
   return near + group if near < least * width else near
 

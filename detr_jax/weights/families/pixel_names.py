@@ -2,14 +2,13 @@
 
 from detr_jax.weights.families.detr_names import below
 from vit_jax.weights.families import swin
-from vit_jax.weights.families.rows import CONV, batch_norm, dense, dense_of_conv, norm
+from vit_jax.weights.families.rows import CONV, COUNTER, batch_norm, dense, dense_of_conv, norm
 from vit_jax.weights.families.timm import TIMM
 from vit_jax.weights.table import Row, Table
 
 _BLOCK = 'Transformer/encoderblock_{i}/'  # what a ViT calls its layers
 _BLOCKS = tuple(row for row in TIMM.rows
                 if row.theirs.startswith('blocks.{i}.') and '.ls' not in row.theirs)
-_COUNTER = r'(.*\.)?num_batches_tracked'
 
 
 def _decoder() -> tuple[Row, ...]:
@@ -48,4 +47,4 @@ UPERNET = (
 # mmsegmentation's, over Swin.
 UPERNET_SWIN = Table('upernet_swin', (*UPERNET, *below(swin.AUTHORS.rows, 'backbone.', 'backbone/')),
                      shown_by=r'decode_head\.psp_modules\.0\.1\.conv\.weight',
-                     ignored=rf'{_COUNTER}|{swin.AUTHORS.ignored}')
+                     ignored=rf'{COUNTER}|{swin.AUTHORS.ignored}')

@@ -1,16 +1,14 @@
 """Files of EfficientNets: torchvision's and timm's, among these Noisy Student's."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from vit_jax import trees
 from vit_jax.models import efficientnet
-from vit_jax.weights.families.base import Published, Source, attributes
+from vit_jax.weights.families.base import Published, Source
 from vit_jax.weights.families.convnext import DEPTHWISE
-from vit_jax.weights.families.rows import CONV, batch_norm, dense, dense_of_conv
+from vit_jax.weights.families.rows import CONV, COUNTER, batch_norm, dense, dense_of_conv
 from vit_jax.weights.table import Row, Table
 
-_COUNTER = r'(.*\.)?num_batches_tracked'  # no result depends on it
 _STAGES = range(7)
 
 
@@ -54,10 +52,10 @@ def _timm() -> tuple[Row, ...]:
   return tuple(rows)
 
 
-TORCHVISION = Table('torchvision_efficientnet', _torchvision(), ignored=_COUNTER,
+TORCHVISION = Table('torchvision_efficientnet', _torchvision(), ignored=COUNTER,
                     shown_by=r'features\.1\.0\.block\.1\.fc1\.weight')
 TIMM = Table('timm_efficientnet', _timm(), shown_by=r'blocks\.0\.0\.se\.conv_reduce\.weight',
-             ignored=_COUNTER)
+             ignored=COUNTER)
 
 
 def shown(flat: trees.Flat) -> dict[str, Any] | None:
@@ -70,11 +68,6 @@ def shown(flat: trees.Flat) -> dict[str, Any] | None:
               widths=tuple(kernel.shape[3] for kernel in kernels),
               depths=tuple(trees.numbers(flat, rf'stage{s}/block(\d+)/') for s in stages),
               last_width=flat['last/conv/kernel'].shape[3])
-
-
-def told(model: efficientnet.EfficientNet, names: Iterable[str]) -> dict[str, Any]:
-  """Returns the fields that `shown` gives, of a model."""
-  return attributes(model, names)
 
 
 def fields(model: efficientnet.EfficientNet, source: Source) -> dict[str, Any]:
@@ -98,5 +91,5 @@ def notes(model: efficientnet.EfficientNet, to: str) -> list[str]:
   return [told_] * (to == 'timm')
 
 
-PUBLISHED = Published(efficientnet.FAMILY, (TORCHVISION, TIMM), shown, formats, told, fields,
+PUBLISHED = Published(efficientnet.FAMILY, (TORCHVISION, TIMM), shown, formats, fields=fields,
                       notes=notes)

@@ -1,15 +1,12 @@
 """Files of RegNets: torchvision's, and timm's, whose names DeiT's teacher has too."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from vit_jax import trees
 from vit_jax.models import regnet
-from vit_jax.weights.families.base import Published, attributes
-from vit_jax.weights.families.rows import CONV, batch_norm, dense, dense_of_conv
+from vit_jax.weights.families.base import Published
+from vit_jax.weights.families.rows import CONV, COUNTER, batch_norm, dense, dense_of_conv
 from vit_jax.weights.table import Row, Table
-
-_COUNTER = r'(.*\.)?num_batches_tracked'  # no result depends on it
 
 
 def _layer(conv: str, bn: str, ours: str, name: str) -> tuple[Row, ...]:
@@ -30,7 +27,7 @@ def _stages() -> tuple[Row, ...]:
 
 TORCHVISION = Table('torchvision_regnet', (
     *_layer('stem.0', 'stem.1', 'stem/', ''), *_stages(), *dense('fc', 'head'),
-), shown_by=r'trunk_output\.block1\.block1-0\.f\.a\.0\.weight', ignored=_COUNTER)
+), shown_by=r'trunk_output\.block1\.block1-0\.f\.a\.0\.weight', ignored=COUNTER)
 
 _BLOCK, _OURS = 's{s+1}.b{b+1}.', 'stage{s}/block{b}/'
 
@@ -40,7 +37,7 @@ TIMM = Table('timm_regnet', (
       for row in _layer(f'{_BLOCK}{theirs}.conv', f'{_BLOCK}{theirs}.bn', _OURS, name)),
     *dense_of_conv(_BLOCK + 'se.fc1', _OURS + 'se/reduce'),
     *dense_of_conv(_BLOCK + 'se.fc2', _OURS + 'se/expand'), *dense('head.fc', 'head'),
-), shown_by=r's1\.b1\.conv1\.conv\.weight', ignored=_COUNTER)
+), shown_by=r's1\.b1\.conv1\.conv\.weight', ignored=COUNTER)
 
 
 def shown(flat: trees.Flat) -> dict[str, Any] | None:
@@ -56,14 +53,9 @@ def shown(flat: trees.Flat) -> dict[str, Any] | None:
               se_ratio=.25 if 'stage0/block0/se/reduce/kernel' in flat else 0.)
 
 
-def told(model: regnet.RegNet, names: Iterable[str]) -> dict[str, Any]:
-  """Returns the fields that `shown` gives, of a model."""
-  return attributes(model, names)
-
-
 def formats(model: regnet.RegNet, to: str) -> Table | None:
   """Returns the table of a format."""
   return dict(timm=TIMM, torchvision=TORCHVISION).get(to)
 
 
-PUBLISHED = Published(regnet.FAMILY, (TORCHVISION, TIMM), shown, formats, told)
+PUBLISHED = Published(regnet.FAMILY, (TORCHVISION, TIMM), shown, formats)

@@ -3,6 +3,7 @@
 from vit_jax.weights.table import Row
 
 CONV = 'o i h w -> h w i o'  # of PyTorch's kernels
+COUNTER = r'(.*\.)?num_batches_tracked'  # of PyTorch's batch norms; no result depends on it
 
 
 def same(*names: str, axes: str = '') -> tuple[Row, ...]:
