@@ -4,13 +4,13 @@
         --config=configs/segmenter_small.py:dataset=PATH,window=240x320
 
 A folder with `images/SPLIT` and `labels/SPLIT` or `annotations/SPLIT`, and `classes.txt`, see
-docs/segmentation.md. The backbone is a small ResNet with group norm of which the map of `stride` is
-read; `backbone` names another network of `vit_jax` with stages, such as convnext_t or swin_t, in its
-published depth and width. `decoder` is Segmenter's, 'linear' or 'mask'. `size` is the short side that
-images are resized to first (0: as they are), `window` (height x width) what is cut out to train on. An
-evaluated image is seen whole; `slide=240` lets windows of 240x240 pixels slide over it instead, which
-a backbone with a table of positions needs. `ignore` are ids of the label PNGs that count nowhere, beside
-255, such as 11 or 11+12.
+docs/segmentation.md. The backbone is a small ResNet with group norm whose last map has the `stride`,
+dilated where that is 8 or 16; `backbone` names another network of `vit_jax` with stages, such as
+convnext_t or swin_t, in its published depth and width. `decoder` is Segmenter's, 'linear' or 'mask'.
+`size` is the short side that images are resized to first (0: as they are), `window` (height x width)
+what is cut out to train on. An evaluated image is seen whole; `slide=240` lets windows of 240x240 pixels
+slide over it instead, which a backbone with a table of positions needs. `ignore` are ids of the label
+PNGs that count nowhere, beside 255, such as 11 or 11+12.
 
 Hardware and time: not measured. Paper: it has no such experiment. Measured: see docs/segmentation.md.
 """
@@ -21,6 +21,7 @@ from vit_jax import config
 from vit_jax.recipes import evaluate_and_save, one_of
 
 DEPTHS = {4: (2,), 8: (2, 2), 16: (2, 2, 2), 32: (2, 2, 2, 2)}  # of the backbone, by its stride
+DILATED = {8: (2, 2, 2), 16: (2, 2, 2, 2)}  # of the small ResNet: a stage more, which sees further
 
 
 def get_config(arg=None):
@@ -33,7 +34,7 @@ def get_config(arg=None):
   c.total_steps = a.steps
   c.task = dict(name='detr_jax.tasks.segmentation.Segmentation')
   own = recipes.stages(a.backbone, depths) if a.backbone else dict(
-      norm='group', width=a.width, depths=depths)
+      norm='group', width=a.width, depths=DILATED.get(a.stride, depths), output_stride=max(a.stride, 8))
   c.model = dict(name=f'segmenter_s16_{a.decoder}', backbone=a.backbone or 'resnet18',
                  backbone_fields=own, decoder=a.decoder, decoder_heads=4)
   c.data = segmentation_data(a.dataset or 'digit_maps', a.batch_size, a.window)

@@ -21,14 +21,16 @@ import jax
 import numpy as np
 
 from tests.goldens import (augmentation, cnn, convnext, detr_evaluation, detr_losses, detr_models,
-                           google_others, google_vit, nat, pixels, recipes, swin, torch_vit)
+                           google_others, google_vit, nat, pixel_baselines, pixels, recipes, swin,
+                           torch_vit)
 from tests.goldens.base import Golden, NotJudged, Unknown, read
 from vit_jax.errors import UserError
 
 SYSTEMS = {**google_vit.SYSTEMS, **google_others.SYSTEMS, **torch_vit.SYSTEMS,
            **augmentation.SYSTEMS, **recipes.SYSTEMS, **detr_evaluation.SYSTEMS,
            **detr_losses.SYSTEMS, **detr_models.SYSTEMS, **nat.SYSTEMS, **convnext.SYSTEMS,
-           **swin.SYSTEMS, **cnn.SYSTEMS, **pixels.SYSTEMS}
+           **swin.SYSTEMS, **cnn.SYSTEMS, **pixels.SYSTEMS,
+           **pixel_baselines.SYSTEMS}
 
 # Systems that this project does not have yet, by the models that they wait for.
 WAITING = {
@@ -38,7 +40,6 @@ WAITING = {
         'retinanet', 'sparse_rcnn', 'box_coder_assigner_losses', 'deform_conv', 'nms', 'roi_align'),
     'Deformable DETR': ('deformable_detr',),
     'MViT': ('mvit',),
-    'SETR, DeepLabv3+ and OCRNet': ('segmentation_baseline', 'setr', 'setr_heads'),
 }
 
 MASK_PIXELS = 1e-4  # share of pixels that a real-valued threshold may decide otherwise

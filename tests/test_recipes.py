@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 import pytest
@@ -411,9 +412,35 @@ def test_upernet_is_the_authors(size, side, params):
   rates = [float(got.schedule(at)) for at in (0, 1_500, 80_000)]
   np.testing.assert_allclose(rates, [6e-11, 6e-5 * (1 - 1_500 / 160_000), 3e-5], rtol=2e-3)
   if size == 't':  # the paper counts 945 at 512x2048
-    assert 4 * got.multiply_adds / 1e9 == pytest.approx(945, rel=.02)
+    assert plan.fact(got, 'GFLOPs') == pytest.approx(945, rel=.001)
     shapes = weights.init_shapes(got.model, (side, side), 3)
     rates = optimizers.decay_rates(shapes, .01, got.config.optimizer.decay)
     assert {p.rpartition('/')[2] for p, rate in rates.items() if not rate} == {
         'scale', 'bias', 'relative_position_bias_table'}
     assert all(rates[p] for p in rates if p.endswith(('kernel', 'bn/scale', 'Dense_0/bias')))
+
+
+@pytest.mark.parametrize('model, stated, counted', [
+    ('deeplabv3plus_r101', 1_021, 1_019.3), ('ocrnet_r101', 923, 925.7), ('upernet_r101', 1_029,
+    1_028.9), ('ocrnet_hrnet_w48', 664, 668.4), ('setr_l16_pup', None, None), ('setr_l16_mla', None,
+    None)])
+def test_the_baselines_are_mmsegmentations(model, stated, counted):
+  got = plan.make(load(f'segmentation_baselines.py:model={model}'))
+  c, setr = got.config, model.startswith('setr')
+  assert (got.steps, c.data.batch_size, c.task.count_ignored) == (160_000, 16, True)
+  peak = 1e-3 if setr else 1e-2
+  rates = [float(got.schedule(at)) for at in (0, 80_000, 160_000)]
+  np.testing.assert_allclose(rates, [peak, (peak - 1e-4) * .5 ** .9 + 1e-4, 1e-4], rtol=1e-3)
+  assert c.optimizer.weight_decay == (0. if setr else 5e-4)
+  assert (c.data.inference.window, c.data.inference.stride) == ((512, 341) if setr else (0, 0))
+  if stated:  # the paper's figure, and mmsegmentation's counter's, which counts norms and resizing too
+    counts = plan.fact(got, 'GFLOPs')
+    assert counts == pytest.approx(stated, rel=.01) and counts == pytest.approx(counted, rel=1e-4)
+    return
+  paths = weights.flatten({'params': weights.init_shapes(got.model, (512, 512), 3)})
+  (pattern, factor), = c.optimizer.rate_factors
+  fast = {path.partition('/')[0] + '/' + path.split('/')[1] for path in paths
+          if re.fullmatch(pattern, path)}
+  assert factor == 10. and not any(path.startswith('backbone') for path in fast)
+  mla = 'decode/conv_seg' in fast and 'decode/norm_0' not in fast and 'decode/enlarge_0_0' in fast
+  assert mla if 'mla' in model else {'decode/norm', 'decode/conv_3', 'auxiliary_2/conv_1'} <= fast

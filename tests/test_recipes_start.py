@@ -58,6 +58,8 @@ OTHERS = [
         'data=cityscapes,model=segmenter_b16_deit_mask', 'model=segmenter_l16_mask,resolution=640',
         'model=segmenter_s32_linear,examples=4000')),
     'upernet.py:model=upernet_swin_l,multiscale',
+    *(f'segmentation_baselines.py:model={name}' for name in (
+        'deeplabv3plus_r101', 'ocrnet_hrnet_w48,multiscale', 'setr_l16_pup', 'setr_l16_mla')),
     *(os.path.basename(path) for path in sorted(glob.glob(os.path.join(CONFIGS, '*.py'))))]
 SPECS = sorted({*ROWS, *OTHERS})
 BUILT = set()  # steps of configs before, which need not be built again

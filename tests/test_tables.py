@@ -35,7 +35,7 @@ WORDS = {
     'usual distillation': 'distillation=soft', 'hard distillation': 'distillation=hard',
     'distilled: ': '_distilled,data=imagenet1k,distillation=hard',
     'no distillation': 'deit.py:model=deit_',
-    'DETR': 'detr_r', 'DC5': '_dc5', 'R101': 'model=detr_r101', 'sine at input': 'positions=sine_input',
+    'DETR': 'detr_r', 'DC5': '_dc5', 'R101': '_r101', 'sine at input': 'positions=sine_input',
     'learned at attention': 'positions=learned_attn', 'decoder only': 'positions=decoder_only',
     'class + l1 |': 'giou=false', 'class + GIoU': 'l1=false'}
 
@@ -170,18 +170,19 @@ def check_detector(got, model, id_slots, epochs=300, drop=200, frozen='', positi
   assert (c.data.panoptic, c.data.masks) == (panoptic, bool(frozen))
 
 
-def check_segmenter(got, upernet, model, data, examples=0, resolution=0, multiscale=None):
-  """Compares a segmenter's config with those of Segmenter and of Swin's UperNet, as coded."""
+def check_segmenter(got, kind, model, data='', examples=0, resolution=0, multiscale=None):
+  """Compares a segmenter's config with Segmenter's, Swin's UperNet's and mmsegmentation's, as coded."""
   c, variant = got.config, segmenters.variant(model)
   side = int(resolution) or (640 if model in ('upernet_swin_b', 'upernet_swin_l') else 512)
-  positions = 0 if upernet else (side ** 2 - 512 ** 2) // got.model.trunk().kernel[0] ** 2
+  positions = 0 if kind != 'segmenter' else (side ** 2 - 512 ** 2) // got.model.trunk().kernel[0] ** 2
   width = getattr(got.model.trunk(), 'width', 0)
   assert got.parameters == variant.parameters + positions * width
   assert (got.info.num_classes, got.info.image_size) == (150, (side, side)) and c.data.zero_ignored
   assert got.info.num_train == (int(examples) or 20_210)
-  batch, peak = (16, 6e-5) if upernet else (8, 1e-3)
+  batch, peak = dict(segmenter=(8, 1e-3), upernet=(16, 6e-5)).get(
+      kind, (16, 1e-3 if model.startswith('setr') else 1e-2))
   assert c.data.batch_size == batch
-  assert got.steps == (160_000 if upernet else round(64 * got.info.num_train / 8))
+  assert got.steps == (160_000 if kind != 'segmenter' else round(64 * got.info.num_train / 8))
   assert got.rates[1] == pytest.approx(peak, rel=.02)
   assert c.data.inference.flip == (multiscale is not None) and len(c.data.inference.scales) == (
       6 if c.data.inference.flip else 0)
@@ -198,8 +199,8 @@ def check(spec):
   got, args = planned(spec), commands.arguments(spec)
   if spec.startswith('detr.py'):
     return check_detector(got, **args)
-  if spec.startswith(('segmenter.py', 'upernet.py')):
-    return check_segmenter(got, spec.startswith('upernet'), **args)
+  if spec.startswith(('segmenter.py', 'upernet.py', 'segmentation_baselines.py')):
+    return check_segmenter(got, spec.partition('.')[0], **args)
   want = IMPLIED[spec.partition(':')[0]](**args)
   name, size, hidden = args['model'], want['size'], want.get('hidden', False)
   classes, images = DATA.get(want['data']) or (vtab.task(want['data'][5:]).num_classes, 1_000)
@@ -315,7 +316,8 @@ def test_what_is_not_own_says_why():
             'segmenter' in row.table and row.column in segmenter_tables.DESCRIBED) or (
                 row.table == 'swin_table3' and (row.column == 'backbone' or row.row == 'UperNet DeiT-S'))
     assert row.configs or row.quoted or described or row.published is None, row
-    assert not (row.configs and row.quoted) or row.table.startswith('swin')  # 'runs here', below
+    assert not (row.configs and row.quoted) or row.table.startswith(
+        ('swin', 'segmenter_table6'))  # 'runs here', below
 
 
 @pytest.mark.parametrize('name', ['detr_table3', 'detr_table4'])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from detr_jax.ops.resizing import rescaled
+from vit_jax.layers.resizing import rescaled
 from vit_jax.errors import UserError
 
 Predict = Callable[[jax.Array], jax.Array]  # images [batch, h, w, c] -> logits [batch, h, w, classes]

@@ -18,8 +18,10 @@ from detr_jax.evaluation.average_precision import AveragePrecision, has_masks
 from detr_jax.models import positions
 from detr_jax.models.family import Head
 from detr_jax.ops import masks, postprocess
+from vit_jax import models as backbones
 from vit_jax import ranges
 from vit_jax.errors import UserError, unknown
+from vit_jax.models.family import over
 from vit_jax.task import Aux, model_fields
 
 
@@ -95,8 +97,8 @@ class Detection:
 
   @property
   def family(self) -> Head:
-    """The family of the model."""
-    return models.family(self.model)
+    """The family of the model, on its backbone."""
+    return over(models.family(self.model), backbones.family(self.model.backbone))
 
   def facts(self, plan) -> dict[str, Any]:
     """Returns what the tables of detectors print of a plan, see `vit_jax.task.Task`."""

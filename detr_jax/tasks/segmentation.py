@@ -13,12 +13,13 @@ from detr_jax.data.info import SegmentationInfo
 from detr_jax.data.sources.label_maps import IGNORED
 from detr_jax.evaluation.mean_iou import MeanIoU
 from detr_jax.models import pixels, positions
+from detr_jax.models.pixels.base import Pixels
 from detr_jax.ops.windows import Inference
 from detr_jax.weights import pixels as weights_lib
 from vit_jax import models as backbones, ranges
 from vit_jax.errors import UserError, unknown
 from vit_jax.models import flops
-from vit_jax.models.family import Family
+from vit_jax.models.family import Family, over
 from vit_jax.task import Aux, model_fields
 
 
@@ -29,13 +30,15 @@ class Segmentation:
   Attributes:
     model: see `detr_jax.models.pixels`.
     info: facts of the data.
-    auxiliary: weight of the loss of the head that only helps to train, where the model has one.
+    auxiliary: weight of the loss of each head that helps to train, where the model has some.
+    count_ignored: whether the mean counts the pixels that teach nothing too, as mmsegmentation's.
     class_weights: of the loss of each class; (): 1 for all.
     ops: colour operations on training images, see `detr_jax.data.colours`.
   """
   model: nn.Module
   info: SegmentationInfo
   auxiliary: float = .4
+  count_ignored: bool = False
   class_weights: tuple[float, ...] = ()
   ops: Sequence[Mapping] = ()
 
@@ -52,7 +55,7 @@ class Segmentation:
   def from_config(cls, config, info: SegmentationInfo) -> 'Segmentation':
     """Builds the task of a config; UserError for an unknown option, model or class count."""
     options = {k: v for k, v in config.task.items() if k != 'name'}
-    known = dict(auxiliary=float, class_weights=tuple[float, ...])
+    known = dict(auxiliary=float, count_ignored=bool, class_weights=tuple[float, ...])
     for option in options:
       if option not in known:
         raise unknown('option of the task:', option, known)
@@ -64,7 +67,7 @@ class Segmentation:
     ops = [dict(op) for op in config.data.get('augment', ())]
     colours.check(ops)
     model = pixels.create_model(**model_fields(config, info))
-    return cls(model, info, options.get('auxiliary', .4), weights, ops)
+    return cls(model, info, **{**options, 'class_weights': weights}, ops=ops)
 
   @classmethod
   def planned_info(cls, data, size, num_train: int) -> SegmentationInfo:
@@ -75,8 +78,8 @@ class Segmentation:
 
   @property
   def family(self) -> Family:
-    """The family of the model."""
-    return pixels.family(self.model)
+    """The family of the model, on its backbone."""
+    return over(pixels.family(self.model), backbones.family(self.model.backbone))
 
   @property
   def inference(self) -> Inference:
@@ -87,7 +90,7 @@ class Segmentation:
     """Returns what the tables of segmenters print of a plan, see `vit_jax.task.Task`."""
     trunk, (height, width) = self.model.trunk(), self.info.image_size
     own = backbones.family(trunk).facts(trunk)
-    wide = lambda: flops.multiply_adds(self.model.clone(num_classes=1), (height, 4 * width))
+    wide = lambda: flops.multiply_adds(self.model, (height, 4 * width))
     return {**own, 'token size': own.get('hidden'), 'params_M': plan.parameters / 1e6,
             'GFLOPs': lambda: wide() / 1e9}  # as UperNet's are counted
 
@@ -107,15 +110,15 @@ class Segmentation:
   def augment(self, batch, rng):
     """Returns the batch after the colour operations, with what each row's pixels count for in all of it.
 
-    `share` `[batch]`: the number of rows over the number of pixels that count in the global batch.
+    `share` `[batch]`: the number of rows over that of the pixels of the global batch that are counted.
     """
     if self.ops:
       inside = positions.valid(batch['size'], *[batch['image'].shape[1:3]] * 2)[..., None]
       images = colours.apply(batch['image'].astype(jnp.float32) / 255., inside, rng, self.ops)
       batch = {**batch, 'image': images}
-    weights = self._weights(batch['labels']).sum()
-    rows = batch['labels'].shape[0]
-    return {**batch, 'share': jnp.full((rows,), rows / jnp.maximum(weights, 1.))}
+    labels, rows = batch['labels'], batch['labels'].shape[0]
+    counted = jnp.float32(labels.size) if self.count_ignored else self._weights(labels).sum()
+    return {**batch, 'share': jnp.full((rows,), rows / jnp.maximum(counted, 1.))}
 
   def _weights(self, labels) -> jax.Array:
     """Returns what each pixel counts for, float32 `[batch, height, width]`."""
@@ -138,6 +141,15 @@ class Segmentation:
     outputs, changed = self.model.apply(
         {'params': params, **model_state}, self.images(batch), train=True, rngs=dict(dropout=rng),
         mutable=list(model_state))
+    total, labels = self.criterion(outputs, batch), batch['labels']
+    right = ((outputs.logits.argmax(-1) == labels) * (labels != IGNORED)).sum()
+    rows = jnp.float32(len(labels))
+    metrics = {'loss': (total * rows, rows), 'pixel_accuracy': (right.astype(jnp.float32), (
+        labels != IGNORED).sum().astype(jnp.float32))}
+    return total, Aux(metrics, changed, rows)
+
+  def criterion(self, outputs: Pixels, batch) -> jax.Array:
+    """Returns the loss of what a model gives for a batch with `labels` and `share`."""
     labels, weights = batch['labels'], self._weights(batch['labels'])
     # One-hot: by integer labels, XLA's CPU compiler makes a scatter of one thread of the gradient.
     hot = jax.nn.one_hot(labels, self.info.num_classes)
@@ -146,14 +158,7 @@ class Segmentation:
       losses = -(jax.nn.log_softmax(logits.astype(jnp.float32)) * hot).sum(-1)
       return ((losses * weights).sum((1, 2)) * batch['share']).mean()
 
-    total = mean(outputs.logits)
-    if outputs.auxiliary is not None:
-      total += self.auxiliary * mean(outputs.auxiliary)
-    right = ((outputs.logits.argmax(-1) == labels) * (labels != IGNORED)).sum()
-    rows = jnp.float32(len(labels))
-    metrics = {'loss': (total * rows, rows), 'pixel_accuracy': (right.astype(jnp.float32), (
-        labels != IGNORED).sum().astype(jnp.float32))}
-    return total, Aux(metrics, changed, rows)
+    return mean(outputs.logits) + self.auxiliary * sum(map(mean, outputs.auxiliary))
 
   def probabilities(self, params, model_state, batch) -> jax.Array:
     """Returns float32 `[batch, height, width, classes]`, of the canvas that the images lie on."""

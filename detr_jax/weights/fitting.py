@@ -9,6 +9,8 @@ import numpy as np
 from detr_jax.weights import families
 from vit_jax import models
 from vit_jax.weights import Source, differences, fit_model
+from vit_jax.weights import families as classifiers
+from vit_jax.weights.families.base import Refit
 from vit_jax.weights.fit import Report, fit
 from vit_jax.weights.shapes import STATE
 
@@ -40,11 +42,16 @@ def fit_detector(source: Source, model: nn.Module, target: Mapping[str, Any],
   Raises:
     UserError: lists missing, unexpected and misshapen parameters.
   """
-  if families.known(source.flat):
-    kernel = models.family(backbone(model)).image_kernel(_inside(target))
-    return fit(source.flat, target, families.of(model).rules, reset_head=reset_head,
-               kernel=kernel and BACKBONE + kernel)
   of = backbone(model)
+  if families.known(source.flat):
+    kernel, report = models.family(of).image_kernel(_inside(target)), Report()
+    flat, known = source.flat, classifiers.of(of)
+    if known and known.refit:  # tables of positions, for images of another size
+      own = known.refit(source._replace(flat=_inside(flat)), _inside(target),
+                        Refit(of, image_size, resampling, trained_size=trained_size), report)
+      flat = {**flat, **{_within(path): array for path, array in own.items()}}
+    return fit(flat, target, families.of(model).rules, reset_head=reset_head, report=report,
+               kernel=kernel and BACKBONE + kernel)
   out, report = fit_model(source, of, _inside(target), image_size, resampling=resampling,
                           trained_size=trained_size)
   report.note += differences(of, source.table)

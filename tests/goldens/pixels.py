@@ -8,7 +8,7 @@ from flax.core import FrozenDict
 from detr_jax.models.pixels.segmenter import Segmenter
 from detr_jax.models.pixels.upernet import UperNet
 from detr_jax.ops.windows import Inference
-from detr_jax.weights.families.pixel_names import SEGMENTER, UPERNET_SWIN
+from detr_jax.weights.families.pixel_names import MMSEG, SEGMENTER
 from tests.goldens.base import Golden, exactly, run
 from vit_jax.layers import positions
 from vit_jax.models.vit import ViT
@@ -107,9 +107,9 @@ def upernet(golden: Golden) -> dict[str, np.ndarray]:
   own = kwargs['backbone']
   fields = dict(width=own['embed_dim'], depths=tuple(own['depths']), num_heads=tuple(own['num_heads']),
                 window_size=own['window_size'], windows='pad', map_norms=True)
-  model = UperNet(kwargs['num_classes'], 'swin_t', FrozenDict(fields), kwargs['channels'],
-                  kwargs['aux_channels'])
-  variables = exactly(to_ours(UPERNET_SWIN, golden.weights, fields['num_heads']), model, image)
+  model = UperNet(kwargs['num_classes'], 'swin_t', FrozenDict(fields), width=kwargs['channels'],
+                  auxiliary_width=kwargs['aux_channels'])
+  variables = exactly(to_ours(MMSEG, golden.weights, fields['num_heads']), model, image)
   outputs, found = run(model, variables, image)
   return {**{f'feature_{i}': first(x) for i, x in enumerate(found['backbone'].maps)},
           'psp_bottleneck': first(found['bottleneck']), 'fpn_bottleneck': first(found['fpn_bottleneck']),

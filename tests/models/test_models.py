@@ -53,6 +53,9 @@ PARAMETERS = dict(
     efficientnet_b0=5_288_548, efficientnet_b1=7_794_184, efficientnet_b2=9_109_994,
     efficientnet_b3=12_233_232, efficientnet_b4=19_341_616, efficientnet_b5=30_389_784,
     efficientnet_b6=43_040_704, efficientnet_b7=66_347_960, efficientnet_l2=480_309_308,
+    # torchvision's and 19,232 for the deep root; timm's.
+    resnet50_c=25_576_264, resnet101_c=44_568_392, hrnet_w18=21_299_004, hrnet_w32=41_232_680,
+    hrnet_w48=77_469_864,
     dinat_large=200_943_514, dinat_large_384=200_943_514, dinat_large_384_11x11=201_144_250)
 
 
@@ -66,6 +69,7 @@ def shrunken(name):
             'RegNet': dict(widths=(16, 24), depths=(1, 2), group_widths=(8, 8), stem_width=8),
             'EfficientNet': dict(stem_width=8, widths=(8, 16), depths=(1, 2), expansions=(1, 6),
                                  kernel_sizes=(3, 5), strides=(1, 2), last_width=32),
+            'HRNet': dict(width=8, modules=(1, 1), depth=1, root_depth=1, root_width=8),
             'Swin': dict(width=16, depths=(2, 1), num_heads=(2, 4), window_size=3),
             'NAT': dict(width=16, depths=(1, 1), num_heads=(2, 4), kernel_size=3, dilations=((2,), (1,)))
             }[type(model).__name__]

@@ -20,6 +20,7 @@ CONVNEXT = dict(widths=(16, 24, 32), depths=(1, 2, 1), num_classes=None)
 REGNET = dict(widths=(16, 24), depths=(1, 2), group_widths=(8, 8), stem_width=8, num_classes=None)
 EFFICIENTNET = dict(stem_width=8, widths=(8, 12, 16), depths=(1, 2, 1), expansions=(1, 4, 6),
                     kernel_sizes=(3, 5, 3), strides=(1, 2, 2), last_width=24, num_classes=None)
+HRNET = dict(width=8, modules=(1, 2), depth=1, root_depth=1, root_width=8, num_classes=None)
 ANY = ((33, 45), (41, 46), (64, 64))  # sizes of the image alone, on an odd canvas, on another
 PATCHES = ((32, 48), (40, 48), (64, 56))
 
@@ -30,9 +31,13 @@ BACKBONES = {
     'resnet, dilated': ('resnet50', dict(RESNET, norm='frozen', output_stride=8), ANY),
     'resnet, small images': ('resnet20_cifar', dict(depths=(1, 1, 1), norm='group', width=32,
                                                     num_classes=None), ANY),
+    'resnet, deep root': ('resnet50_c', dict(RESNET, norm='frozen', root_width=16), ANY),
+    'hrnet': ('hrnet_w18', HRNET, ANY),
+    'hrnet, bilinear': ('hrnet_w18', dict(HRNET, resizing='bilinear', norm='frozen'), ANY),
     'bit, zero': ('bit_r50x1', RESNET, ANY),
     'bit, lowest': ('bit_r50x1', dict(RESNET, root_padding='lowest'), ANY),
     'vit': ('vit_ti16', VIT, PATCHES),
+    'vit, by layers': ('vit_ti16', dict(VIT, map_layers=(0, 1)), PATCHES),
     'vit, scanned and without class token': (
         'vit_ti16', dict(VIT, scan=True, remat='full', pool='mean'), PATCHES),
     'deit': ('deit_ti16_distilled', VIT, PATCHES),

@@ -291,6 +291,21 @@ def test_two_heads_are_fused_as_asked():
   np.testing.assert_allclose(jax.nn.softmax(tiny.apply(softmax, params, tiny.images())), both, atol=1e-6)
 
 
+def test_the_outputs_of_layers_are_maps_of_their_own():
+  own = dict(num_classes=None, depth=3, map_layers=(0, 2))
+  params, image = tiny.params(tiny.vit(**own)), tiny.images()
+  got = tiny.apply(tiny.vit(**own), params, image)
+  scanned = tiny.apply(tiny.vit(scan=True, **own), convert(params, trees.stack), image)
+  assert len(got.maps) == 2 and got.strides[0] == got.strides[1]
+  assert 'Transformer/encoder_norm/scale' not in trees.flatten(params)
+  for one, other in zip(got.maps, scanned.maps):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+  first = tiny.apply(tiny.vit(num_classes=None, depth=1, map_layers=(0,)), params, image).maps[0]
+  np.testing.assert_allclose(got.maps[0], first, atol=1e-6)
+  with pytest.raises(UserError, match=r'map_layers=\(3,\) must lie between 0 and 2'):
+    tiny.vit(**{**own, 'map_layers': (3,)}).check()
+
+
 @pytest.mark.parametrize('fields', [dict(layer_scale=.1), dict(norm_pooled=True, pool='mean'),
                                     dict(distillation_token=True)])
 def test_scanned_layers_give_the_same_logits_with_every_field(fields):

@@ -1,4 +1,4 @@
-"""Files of RegNet and EfficientNet: torchvision's and timm's, both ways."""
+"""Files of convolutional networks: torchvision's and timm's, both ways."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from vit_jax.weights import safetensors
 from vit_jax.weights.families import regnet
 from vit_jax.weights.table import to_ours, to_theirs
 
-SIZE = (40, 48)
+SIZE = (64, 96)  # timm's HRNet takes multiples of 32 alone
 REGNET = dict(widths=(16, 24, 32, 48), depths=(1, 2, 1, 1), group_widths=(8, 8, 16, 16), stem_width=8)
 EFFICIENTNET = dict(stem_width=8, widths=(8, 12, 16, 16, 24, 24, 32), depths=(1, 2, 1, 1, 1, 1, 1),
                     last_width=40)
@@ -59,14 +59,16 @@ def _peer(library, name):
   if library == 'timm':
     timm = pytest.importorskip('timm', reason='parity with timm: pip install .[peers]')
     return timm.create_model(dict(regnety_400mf='regnety_004', efficientnet_b0='tf_efficientnet_b0',
-                                  regnety_4gf='regnety_040')[name], num_classes=7)
+                                  regnety_4gf='regnety_040', resnet50_c='resnet50c').get(name, name),
+                             num_classes=7)
   tv = pytest.importorskip('torchvision', reason='parity with torchvision: pip install .[peers]')
   return getattr(tv.models, name.replace('regnet', 'regnet_'))(num_classes=7)
 
 
 @pytest.mark.parametrize('library, name', [
     ('timm', 'regnety_400mf'), ('torchvision', 'regnety_400mf'), ('torchvision', 'regnetx_400mf'),
-    ('timm', 'regnety_4gf'), ('timm', 'efficientnet_b0'), ('torchvision', 'efficientnet_b0')])
+    ('timm', 'regnety_4gf'), ('timm', 'efficientnet_b0'), ('torchvision', 'efficientnet_b0'),
+    ('timm', 'resnet50_c'), ('timm', 'hrnet_w18')])
 def test_peers_give_the_same(library, name, tmp_path):
   torch = pytest.importorskip('torch', reason='parity with peers: pip install .[peers]')
   for op in ('nms', 'qnms'):  # torchvision's compiled part may be absent
@@ -88,7 +90,8 @@ def test_peers_give_the_same(library, name, tmp_path):
     want = model(torch.from_numpy(image.transpose(0, 3, 1, 2).copy())).numpy()
   got = vit_jax.load(path, verbose=False)  # whose model the file tells
   variant = models.variant(name)
-  assert got.model.widths == variant.arguments['widths']
+  told = {**variant.arguments, 'num_classes': 7}
+  assert {name: getattr(got.model, name) for name in told} == told
   out = jax.jit(got.model.apply)(got.variables, image)
   np.testing.assert_allclose(out, want, atol=1e-4 * np.abs(want).max())
   weights.export(path, got.model, got.variables, library)

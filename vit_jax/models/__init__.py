@@ -2,14 +2,15 @@
 
 import flax.linen as nn
 
-from vit_jax.models import (bit, convnext, deit, efficientnet, hybrid, mixer, nat, regnet, resnet, swin,
-                            vit)
+from vit_jax.models import (bit, convnext, deit, efficientnet, hrnet, hybrid, mixer, nat, regnet,
+                            resnet, swin, vit)
 from vit_jax.models.family import Family, family_of, variants_of
 from vit_jax.models.variant import Variant, create, find, names
 
 FAMILIES: tuple[Family, ...] = (
     vit.FAMILY, hybrid.FAMILY, deit.FAMILY, mixer.FAMILY, resnet.FAMILY, bit.FAMILY,
-    convnext.FAMILY, nat.FAMILY, swin.FAMILY, regnet.FAMILY, efficientnet.FAMILY)
+    convnext.FAMILY, nat.FAMILY, swin.FAMILY, regnet.FAMILY, efficientnet.FAMILY,
+    hrnet.FAMILY)
 
 
 def variants() -> dict[str, Variant]:

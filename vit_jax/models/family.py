@@ -66,6 +66,17 @@ class Family:
     return next((path for path in self.kernels if path in paths), None)
 
 
+def over(head: Family, backbone: Family) -> Family:
+  """Returns a head's family with what its backbone's says of the parameters below `backbone/`.
+
+  The layers of the backbone are its depth groups; the head learns with the last.
+  """
+  rules = tuple((rf'(?=.*/backbone/){pattern}', where) for pattern, where in backbone.rules)
+  depth = backbone.depth and (
+      *((rf'backbone/(?:{pattern})', group) for pattern, group in backbone.depth), (r'.*', -1))
+  return dataclasses.replace(head, rules=(*rules, *head.rules), depth=depth)
+
+
 def variants_of(families: Iterable[Family]) -> dict[str, Variant]:
   """Returns {name: variant} of some families."""
   return {name: variant for family in families for name, variant in family.variants.items()}

@@ -3,9 +3,11 @@
 With batch norm they are torchvision's; with group norm and standardised weights they are
 big_vision's `bit`, whose first stages are also what stands in front of a hybrid ViT.
 
-The paper's networks for CIFAR-10 (section 4.2) differ in their root and shortcuts.
+The paper's networks for CIFAR-10 (section 4.2) differ in their root and shortcuts; those of semantic
+segmentation have a root of three convolutions (ResNet-C, arXiv:1812.01187, figure 2).
 
-Parameters: `conv_root`, `bn_root`, `block1/unit1/{conv1, bn1, ..., conv_proj, bn_proj}`, `head`; with
+Parameters: `conv_root`, `bn_root` (in front of them `conv_root1`, `bn_root1`, `conv_root2`, `bn_root2`
+where the root is deep), `block1/unit1/{conv1, bn1, ..., conv_proj, bn_proj}`, `head`; with
 group norm `gn` instead of `bn`. Batch norm keeps its running statistics in `batch_stats`.
 Intermediates: `representation` `[batch, channels]`, what the head reads.
 """
@@ -133,17 +135,31 @@ class Trunk(nn.Module):
   norm: str = 'batch'
   output_stride: int = 32
   small_images: bool = False
+  deep_root: bool = False
+  root_width: int | None = None
   dtype: jnp.dtype = jnp.float32
+
+  def root(self, x: jax.Array, train: bool, valid: jax.Array | None
+           ) -> tuple[jax.Array, jax.Array | None]:
+    """Maps images to the root's output in front of its pool, and gives `valid` of it."""
+    width, stride = self.root_width or self.width, 1 if self.small_images else 2
+    size = 3 if self.small_images or self.deep_root else 7
+    layers = [('_root', width, size, stride)]
+    if self.deep_root:
+      half = width // 2
+      layers = [('_root1', half, 3, stride), ('_root2', half, 3, 1), ('_root', width, 3, 1)]
+    for name, channels, size, stride in layers:
+      conv = convolution(self.norm, channels, size, 'conv' + name, stride, dtype=self.dtype)
+      x, valid = conv(padding.clear(x, valid), valid), padding.strided(valid, stride)
+      x = nn.relu(normalize(self.norm, name, train, self.dtype)(x, valid))
+    return x, valid
 
   @nn.compact
   def maps(self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
            ) -> list[jax.Array]:
     """Maps images `[batch, height, width, channels]` to the root's output and that of each stage;
     `valid`: see `ResNet`."""
-    size, stride = (3, 1) if self.small_images else (7, 2)
-    conv = convolution(self.norm, self.width, size, 'conv_root', stride, dtype=self.dtype)
-    x, valid = conv(padding.clear(x, valid), valid), padding.strided(valid, stride)
-    x = nn.relu(normalize(self.norm, '_root', train, self.dtype)(x, valid))
+    x, valid = self.root(x, train, valid)
     if not self.small_images:
       x, valid = pooled(x, valid, self.norm)
     maps, total, dilation = [sharding.constrain(x)], 1 if self.small_images else 4, 1
@@ -190,6 +206,8 @@ class ResNet(nn.Module):
   norm: str = 'batch'
   output_stride: int = 32
   small_images: bool = False
+  deep_root: bool = False
+  root_width: int | None = None
   dtype: jnp.dtype = jnp.float32
 
   def check(self) -> None:
@@ -209,7 +227,7 @@ class ResNet(nn.Module):
     self.check()
     padding.check(self, valid)
     trunk = Trunk(self.depths, self.width, self.bottleneck, self.norm, self.output_stride,
-                  self.small_images, self.dtype)
+                  self.small_images, self.deep_root, self.root_width, self.dtype)
     nn.share_scope(self, trunk)
     maps = trunk.maps(image, train, valid)[1:]
     if self.num_classes is None:
@@ -226,6 +244,11 @@ def _variant(depths: tuple[int, ...], parameters: int, bottleneck: bool = True) 
                  preprocessing=TORCHVISION)
 
 
+def _deep(depths: tuple[int, ...], parameters: int) -> Variant:
+  return Variant(ResNet, dict(depths=depths, deep_root=True), parameters,
+                 'Bag of tricks, arXiv:1812.01187, figure 2b', preprocessing=TORCHVISION)
+
+
 def _small(depth: int, parameters: int) -> Variant:
   return Variant(ResNet, dict(depths=(depth,) * 3, width=16, bottleneck=False, small_images=True),
                  parameters, 'Deep residual learning, arXiv:1512.03385, section 4.2', (32, 32),
@@ -238,6 +261,8 @@ VARIANTS: dict[str, Variant] = dict(
     resnet50=_variant((3, 4, 6, 3), 25_557_032),
     resnet101=_variant((3, 4, 23, 3), 44_549_160),
     resnet152=_variant((3, 8, 36, 3), 60_192_808),
+    resnet50_c=_deep((3, 4, 6, 3), 25_576_264),
+    resnet101_c=_deep((3, 4, 23, 3), 44_568_392),
     resnet20_cifar=_small(3, 334_072),
     resnet32_cifar=_small(5, 528_504),
     resnet44_cifar=_small(7, 722_936),
@@ -253,10 +278,10 @@ RULES: sharding.Rules = (
 )
 
 DEPTHS: Depths = (
-    (r'(conv|gn|bn)_root/.*', 0),
+    (r'(conv|gn|bn)_root\d?/.*', 0),
     (r'block(\d+)/unit(\d+)/.*', None),
     (r'norm/.*', -2),  # BiT's last
     (r'.*', -1))
 
 FAMILY = Family(ResNet, VARIANTS, RULES, DEPTHS, tiny=lambda fields: dict(width=32, depths=(1, 1)),
-                kernels=('conv_root/kernel',))
+                kernels=('conv_root1/kernel', 'conv_root/kernel'))

@@ -14,6 +14,7 @@ what the head reads.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -73,13 +74,18 @@ class EncoderBlock(nn.Module):
 
   With `layer_scale` the branches are scaled per channel by `gamma_1` and `gamma_2`, `[width]`
   (CaiT, arXiv:2103.17239, section 2.2).
+
+  Attributes:
+    options: of all layers.
+    keep: whether the output is given twice, the second time for a scan to stack.
   """
   options: LayerOptions
+  keep: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_path_rate: jax.Array | None, train: bool,
-               mask: jax.Array | None = None):
-    """Maps `[batch, tokens, width]` to the same, and None (what a scan would stack).
+               mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+    """Maps `[batch, tokens, width]` to the same, and to what a scan stacks.
 
     `mask`, bool `[batch, 1, 1, tokens]`, tells which tokens are seen; None: all.
     """
@@ -92,7 +98,8 @@ class EncoderBlock(nn.Module):
     x = self._residual(x, DropPath()(self._scaled(y, 'gamma_1'), drop_path_rate, train))
     mlp = MlpBlock(o.mlp_dim, o.gelu, o.dropout_rate, o.dtype, kernels, biases)
     y = mlp(o.norm('LayerNorm_1')(x), train)
-    return self._residual(x, DropPath()(self._scaled(y, 'gamma_2'), drop_path_rate, train)), None
+    x = self._residual(x, DropPath()(self._scaled(y, 'gamma_2'), drop_path_rate, train))
+    return x, x if self.keep else None
 
   def _scaled(self, branch, name):
     if self.options.layer_scale is None:
@@ -113,6 +120,7 @@ class Encoder(nn.Module):
     options: of all of them.
     position, class_position, drop_path_rate, scan, remat: as `ViT`.
     last_norm: whether a norm follows the last layer.
+    keep: whether the outputs of all layers are given too.
   """
   depth: int
   options: LayerOptions
@@ -122,12 +130,13 @@ class Encoder(nn.Module):
   last_norm: bool = True
   scan: bool = False
   remat: str = 'none'
+  keep: bool = False
 
   @nn.compact
   def __call__(self, patches: jax.Array, token: jax.Array | None, train: bool = False,
-               valid: jax.Array | None = None) -> jax.Array:
+               valid: jax.Array | None = None) -> tuple[jax.Array, Sequence[jax.Array] | None]:
     """Maps patches `[batch, h, w, width]` and extra tokens `[batch, n, width]`, or None, to
-    tokens `[batch, n + h * w, width]`, the extra tokens first.
+    tokens `[batch, n + h * w, width]`, the extra tokens first, and those behind each layer.
 
     No token sees patches outside `valid`, bool `[batch, h, w]`.
     """
@@ -147,8 +156,8 @@ class Encoder(nn.Module):
     if valid is not None:
       extra = jnp.ones((batch, 0 if token is None else token.shape[1]), bool)
       mask = jnp.concatenate([extra, valid.reshape(batch, -1)], axis=1)[:, None, None]
-    x = self._layers(x, train, mask)
-    return self.options.norm('encoder_norm')(x) if self.last_norm else x
+    x, layers = self._layers(x, train, mask)
+    return (self.options.norm('encoder_norm')(x) if self.last_norm else x), layers
 
   def _layers(self, x, train, mask):
     block = EncoderBlock
@@ -158,14 +167,16 @@ class Encoder(nn.Module):
     rates = np.linspace(0., self.drop_path_rate, self.depth, dtype=np.float32)
     rates = rates if self.drop_path_rate and train else None
     if not self.scan:
+      layers = []
       for i in range(self.depth):
         rate = None if rates is None else rates[i]
-        x, _ = block(self.options, name=f'encoderblock_{i}')(x, rate, train, mask)
-      return x
+        x, kept = block(self.options, self.keep, name=f'encoderblock_{i}')(x, rate, train, mask)
+        layers.append(kept)
+      return x, layers
     stack = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
                     split_rngs={'params': True, 'dropout': True},
                     in_axes=(0, nn.broadcast, nn.broadcast), length=self.depth)
-    return stack(self.options, name='encoderblock')(x, rates, train, mask)[0]
+    return stack(self.options, self.keep, name='encoderblock')(x, rates, train, mask)
 
 
 class AttentionPool(nn.Module):
@@ -225,6 +236,8 @@ class ViT(nn.Module):
     qk_norm: normalise queries and keys.
     layer_scale: start of a learned scale per channel of each branch (DeiT III, arXiv:2204.07118,
       section 3); None for no such scale.
+    map_layers: of a backbone: the layers whose outputs are its maps, counted from 0; there is no last
+      norm then. (): one map, behind the last norm.
     norm_pooled: the last norm, then named `fc_norm`, follows the pooling (timm's mean-pooled models).
     stem_depths: units per stage of the ResNet in front of the patches (hybrids, ViT paper, section
       3.1); () is its root alone, None no ResNet.
@@ -255,6 +268,7 @@ class ViT(nn.Module):
   gelu: str = 'tanh'
   qk_norm: bool = False
   layer_scale: float | None = None
+  map_layers: tuple[int, ...] = ()
   norm_pooled: bool = False
   distillation_token: bool = False
   fusion: str = 'logits'
@@ -286,6 +300,11 @@ class ViT(nn.Module):
   def patch(self) -> tuple[int, int]:
     """(height, width) of a patch in pixels."""
     return self.kernel[0] * self.stem_stride, self.kernel[1] * self.stem_stride
+
+  @property
+  def _by_layers(self) -> bool:
+    """Whether the outputs of single layers are the maps."""
+    return bool(self.map_layers) and self.num_classes is None
 
   @property
   def num_prefix(self) -> int:
@@ -324,6 +343,8 @@ class ViT(nn.Module):
       raise UserError("pool='token' needs class_token=True")
     if self.distillation_token and self.pool != 'token':
       raise UserError(f"distillation_token=True needs pool='token', not {self.pool!r}")
+    if any(not 0 <= i < self.depth for i in self.map_layers):
+      raise UserError(f'map_layers={self.map_layers} must lie between 0 and {self.depth - 1}')
     if self.norm_pooled and self.pool not in ('token', 'mean'):
       raise UserError(f"norm_pooled=True needs pool='token' or 'mean', not {self.pool!r}")
 
@@ -350,11 +371,12 @@ class ViT(nn.Module):
       x = trunk.maps(x, train, valid)[-1]
     x = nn.Conv(self.width, self.kernel, strides=self.kernel, padding='VALID', dtype=self.dtype,
                 name='embedding')(x)
-    x = self._encode(x, train, padding.strided(valid, self.patch))
+    x, layers = self._encode(x, train, padding.strided(valid, self.patch))
     if self.num_classes is None:
-      maps = x[:, self.num_prefix:].reshape(x.shape[0], *grid, self.width)
+      found = [layers[i] for i in self.map_layers] or [x]
+      maps = tuple(y[:, self.num_prefix:].reshape(len(y), *grid, self.width) for y in found)
       tokens = x[:, :self.num_prefix] if self.num_prefix else None
-      return Features((maps,), tokens, (self.patch,))
+      return Features(maps, tokens, (self.patch,) * len(maps))
     if self.distillation_token:
       return self._two_heads(x, train)
     x = self._pool(x)
@@ -376,7 +398,8 @@ class ViT(nn.Module):
     return fuse(own, distilled, 'none' if train else self.fusion)
 
   def _encode(self, patches, train, valid):
-    """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`."""
+    """Maps patches `[batch, h, w, width]` to encoded tokens `[batch, num_prefix + h * w, width]`, and
+    those behind each layer."""
     names = ('cls', 'dist') if self.distillation_token else ('cls',) * self.num_prefix
     tokens = [self.param(name, INITS[self.init_form][2], (1, 1, self.width)) for name in names]
     token = None
@@ -386,7 +409,8 @@ class ViT(nn.Module):
     encoder = Encoder(
         depth=self.depth, options=self.options, position=self.position,
         class_position=self.class_position, drop_path_rate=self.drop_path_rate,
-        last_norm=not self.norm_pooled, scan=self.scan, remat=self.remat, name='Transformer')
+        last_norm=not (self.norm_pooled or self._by_layers), scan=self.scan, remat=self.remat,
+        keep=self._by_layers, name='Transformer')
     return encoder(patches, token, train, valid)
 
   def _pool(self, x):

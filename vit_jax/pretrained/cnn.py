@@ -1,7 +1,9 @@
-"""The published checkpoints of RegNet and EfficientNet, DeiT's teacher among them.
+"""The published checkpoints of RegNet and EfficientNet, DeiT's teacher among them; of ResNets with a
+deep root and of HRNet, from which mmsegmentation's segmenters start.
 
 Addresses and accuracies are those of torchvision's `models/regnet.py` and `models/efficientnet.py`, of
-timm's `models/efficientnet.py`, of README_deit.md and of the README of Noisy Student (arXiv:1911.04252).
+timm's `models/efficientnet.py`, of README_deit.md, of the README of Noisy Student (arXiv:1911.04252) and
+of mmcv's list `open_mmlab.json`, which prints no accuracies.
 A file's name ends in the first eight digits of its SHA-256.
 """
 
@@ -10,6 +12,7 @@ import dataclasses
 from vit_jax import models
 from vit_jax.pretrained.files import FACEBOOK, IMAGENET1K, TORCHVISION, Pretrained
 
+OPENMMLAB = 'https://download.openmmlab.com/pretrain/third_party/'
 TIMM = 'https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights/'
 
 REGNET = (  # torchvision's two recipes: checksum and accuracy of each
@@ -74,4 +77,12 @@ def _efficientnet() -> dict[str, Pretrained]:
   return found
 
 
-CNN: dict[str, Pretrained] = {**_regnet(), **_efficientnet()}
+def _openmmlab() -> dict[str, Pretrained]:
+  files = dict(resnet50_c='resnet50_v1c-2cccc1ad', resnet101_c='resnet101_v1c-e67eebb6',
+               hrnet_w48='hrnetv2_w48-d2186c55')
+  return {f'{model}.openmmlab': Pretrained(
+      model, f'{OPENMMLAB}{file}.pth', IMAGENET1K, (224, 224), models.variant(model).preprocessing,
+      'Apache-2.0', sha256=file.rpartition('-')[2]) for model, file in files.items()}
+
+
+CNN: dict[str, Pretrained] = {**_regnet(), **_efficientnet(), **_openmmlab()}

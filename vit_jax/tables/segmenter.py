@@ -17,11 +17,24 @@ def spec(row: str, more: str = '') -> str:
   return f'segmenter.py:model={model},data=ade20k{more}'
 
 
+# Rows of other systems that run here: mmsegmentation's.
+BASELINES = {'DeepLabv3+ R101': 'deeplabv3plus_r101', 'OCR': 'ocrnet_hrnet_w48',
+             'SETR-L MLA': 'setr_l16_mla', 'SETR': 'setr_l16_mla', 'DLab.v3+': 'deeplabv3plus_r101',
+             'OCRNet': 'ocrnet_r101', 'UperNet': 'upernet_r101', 'OCRNet HRNet-w48': 'ocrnet_hrnet_w48'}
+
+
+def _baseline(row: str, column: str, more: str = ''):
+  told = dict(measure='test_miou') if column.startswith('miou') else dict(fact=column)
+  return run(f'segmentation_baselines.py:model={BASELINES[row]}{more}', quoted=True, **told)
+
+
 def _table1(row, column):
   return {} if column in DESCRIBED else run(spec(f'{row}/16'), fact=column)
 
 
 def _measured(row, column, more=''):
+  if row in BASELINES and column.startswith('miou'):
+    return _baseline(row, column, ',multiscale' if column == 'miou_ms' else '')
   if not row.startswith('Seg-'):
     return dict(quoted=True)
   if column in DESCRIBED:
@@ -43,6 +56,8 @@ def _table5(row, column):
 
 def _swin(row, column):
   backbone = row.partition(' ')[2].partition(' (')[0].lower().replace('-', '_')
+  if row in BASELINES and column in ('miou', 'params_M', 'GFLOPs'):
+    return _baseline(row, column, ',multiscale' if column == 'miou' else '')
   if not row.startswith('UperNet Swin'):
     # UperNet over DeiT-S makes a pyramid of one map by deconvolutions, which is not here.
     return {} if row == 'UperNet DeiT-S' else dict(quoted=True)

@@ -7,11 +7,12 @@ and `encode(image)`, which gives its `Features`.
 
 import flax.linen as nn
 
-from detr_jax.models.pixels import segmenter, upernet
+from detr_jax.models.pixels import deeplab, ocrnet, segmenter, setr, upernet
 from vit_jax.models.family import Family, family_of, variants_of
 from vit_jax.models.variant import Variant, create, find, names
 
-FAMILIES: tuple[Family, ...] = (segmenter.FAMILY, upernet.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    segmenter.FAMILY, upernet.FAMILY, setr.FAMILY, deeplab.FAMILY, ocrnet.FAMILY)
 
 
 def variants() -> dict[str, Variant]:

@@ -8,9 +8,6 @@ Intermediates: `backbone/...` and `decoder/encoderblock_{i}/MultiHeadDotProductA
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,12 +15,12 @@ from flax.core import FrozenDict
 from jax.sharding import PartitionSpec as P
 
 from detr_jax.models.pixels import base
-from detr_jax.models.pixels.base import Pixels
-from detr_jax.ops.resizing import bilinear
-from vit_jax import models, sharding
+from detr_jax.models.pixels.base import Head, Pixels
+from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
+from vit_jax.layers.resizing import bilinear
 from vit_jax.models import vit
-from vit_jax.models.family import Family, Grid
+from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 from vit_jax.models.vit import EncoderBlock, LayerOptions
@@ -89,27 +86,22 @@ class MaskTransformer(nn.Module):
     return masks.reshape(batch, height, rows, self.num_classes)
 
 
-class Segmenter(nn.Module):
+class Segmenter(Head):
   """Segmenter, on any backbone.
 
   Attributes:
-    num_classes: of pixels.
-    backbone, backbone_fields: a model of `vit_jax`, and its fields.
     level: which of the backbone's maps is read; the last one of a ViT is its only one.
     decoder: 'linear' or 'mask'.
     decoder_depth, decoder_dropout_rate: of the mask transformer.
     decoder_heads: of its attention; None: one for each 64 channels.
-    dtype: of the computation; logits are float32.
+    Others: see `base.Head`.
   """
-  num_classes: int = 150
   backbone: str = 'vit_s16'
-  backbone_fields: Mapping[str, Any] = FrozenDict()
   level: int = -1
   decoder: str = 'mask'
   decoder_depth: int = 2
   decoder_dropout_rate: float = .1
   decoder_heads: int | None = None
-  dtype: jnp.dtype = jnp.float32
 
   def check(self) -> None:
     """Raises UserError for fields that do not fit together."""
@@ -118,7 +110,7 @@ class Segmenter(nn.Module):
 
   def setup(self):
     self.check()
-    self.features = self.trunk().clone(parent=self, name='backbone')  # a field has the name
+    super().setup()
     own = LinearDecoder(self.num_classes) if self.decoder == 'linear' else MaskTransformer(
         self.num_classes, self.decoder_depth, self.decoder_heads, self.decoder_dropout_rate,
         dtype=self.dtype)
@@ -127,16 +119,11 @@ class Segmenter(nn.Module):
   @property
   def num_heads(self) -> int | None:
     """Heads of the decoder's attention, where they are said."""
-    return self.decoder_heads or getattr(self.trunk(), 'num_heads', None)
-
-  @nn.nowrap
-  def trunk(self) -> nn.Module:
-    """Returns the backbone as a module of its own."""
-    return base.backbone(self.backbone, self.backbone_fields, self.dtype)
+    return self.decoder_heads or super().num_heads
 
   def encode(self, image: jax.Array, train: bool = False) -> Features:
     """Returns the backbone's features of an image that is padded to whole patches."""
-    return self.features(base.padded(image, _patch(self.features)), train)
+    return self.features(base.padded(image, base.patch(self.features)), train)
 
   def __call__(self, image: jax.Array, train: bool = False) -> Pixels:
     """Maps float `[batch, height, width, channels]`, normalised, to the classes of its pixels."""
@@ -150,12 +137,6 @@ class Segmenter(nn.Module):
     height, width = image.shape[1:3]
     whole = tuple(n * s for n, s in zip(x.shape[1:3], stride))
     return Pixels(bilinear(logits, whole)[:, :height, :width])
-
-
-def _patch(backbone: nn.Module) -> int:
-  """Returns of what the sides of an image must be multiples."""
-  patch = getattr(backbone, 'patch', None)
-  return max(patch) if patch else 1
 
 
 def _variant(size: str, patch: int, decoder: str, parameters: int, deit: bool = False) -> Variant:
@@ -190,20 +171,8 @@ VARIANTS: dict[str, Variant] = {
 
 def _tiny(fields) -> dict:
   """Returns the fields of a small model on a small backbone of the same family."""
-  return dict(backbone_fields={**fields['backbone_fields'], **tiny_backbone(fields)}, decoder_depth=1)
+  return dict(backbone_fields={**fields['backbone_fields'], **base.tiny_backbone(fields)},
+              decoder_depth=1)
 
 
-def tiny_backbone(fields) -> dict:
-  """Returns the fields of a small backbone."""
-  own = {**models.variant(fields['backbone']).arguments, **fields['backbone_fields']}
-  return models.family(fields['backbone']).tiny(own)
-
-
-def grid(model: nn.Module, size: tuple[int, int]) -> Grid | None:
-  """Returns how the backbone cuts an image that is padded to whole patches."""
-  trunk = model.trunk()
-  whole = tuple(-(-n // _patch(trunk)) * _patch(trunk) for n in size)
-  return models.family(trunk).grid(trunk, whole)
-
-
-FAMILY = Family(Segmenter, VARIANTS, RULES, tiny=_tiny, grid=grid)
+FAMILY = Family(Segmenter, VARIANTS, RULES, tiny=_tiny, grid=base.grid)

@@ -10,7 +10,8 @@ from vit_jax.weights.table import Table
 __all__ = ['FAMILIES', 'PublishedDetector', 'known', 'of', 'tables']
 
 FAMILIES: tuple[PublishedDetector, ...] = (
-    detr.PUBLISHED, pixels.SEGMENTER_FILES, pixels.UPERNET_FILES)
+    detr.PUBLISHED, pixels.SEGMENTER_FILES, pixels.SETR_FILES, pixels.OCRNET_FILES,
+    pixels.DEEPLAB_FILES, pixels.UPERNET_FILES)
 
 
 def of(model: nn.Module) -> PublishedDetector | None:

@@ -20,7 +20,7 @@ def _conv(theirs: str, ours: str) -> tuple[Row, ...]:
   return Row(f'{theirs}.weight', f'{ours}/kernel', CONV), Row(f'{theirs}.bias', f'{ours}/bias')
 
 
-def _packed(theirs: str, ours: str) -> tuple[Row, ...]:
+def packed(theirs: str, ours: str) -> tuple[Row, ...]:
   """Returns the rows of an attention layer that keeps query, key and value in one matrix."""
   parts = ours + '/{query|key|value}/'
   return (
@@ -58,9 +58,9 @@ _MASKS = (
 def _authors() -> tuple[Row, ...]:
   encoder, decoder = 'transformer.encoder.layers.{i}.', 'transformer.decoder.layers.{i}.'
   return (
-      *_packed(encoder + 'self_attn', _ENCODER + 'self_attn'),
-      *_packed(decoder + 'self_attn', _DECODER + 'self_attn'),
-      *_packed(decoder + 'multihead_attn', _DECODER + 'cross_attn'),
+      *packed(encoder + 'self_attn', _ENCODER + 'self_attn'),
+      *packed(decoder + 'self_attn', _DECODER + 'self_attn'),
+      *packed(decoder + 'multihead_attn', _DECODER + 'cross_attn'),
       *(row for theirs, ours in ((encoder, _ENCODER), (decoder, _DECODER)) for row in (
           *dense(theirs + 'linear{n}', ours + 'linear{n}'),
           *norm(theirs + 'norm{n}', ours + 'norm{n}'))),

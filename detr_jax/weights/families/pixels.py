@@ -3,15 +3,21 @@
 from collections.abc import Iterable
 from typing import Any
 
-from detr_jax.models.pixels import segmenter, upernet
+import flax.linen as nn
+
+from detr_jax.models.pixels import deeplab, ocrnet, segmenter, setr, upernet
 from detr_jax.weights.families.base import PublishedDetector
-from detr_jax.weights.families.pixel_names import SEGMENTER, UPERNET_SWIN
+from detr_jax.weights.families.pixel_names import (MMSEG, MMSEG_HRNET, MMSEG_PLAIN, MMSEG_SETR,
+                                                   MMSEG_SETR_MLA, SEGMENTER)
 from vit_jax import trees
+from vit_jax.models.hrnet import HRNet
+from vit_jax.weights import families as classifiers
 from vit_jax.weights.fit import Rules
 from vit_jax.weights.table import Table
 
 _CLASSES = ('decoder/head/', 'decoder/cls_emb', 'decoder/mask_norm/')
-_SEGMENTS = ('conv_seg/', 'auxiliary_seg/')
+_BIASES = ('decoder/head/bias', 'decoder/mask_norm/bias', 'conv_seg/bias', 'context_seg/bias',
+           'decode/conv_seg/bias')
 
 
 def shown_segmenter(flat: trees.Flat) -> dict[str, Any] | None:
@@ -33,7 +39,7 @@ def told_segmenter(model: segmenter.Segmenter, names: Iterable[str]) -> dict[str
 
 def num_classes(model, flat: trees.Flat) -> int | None:
   """Returns the number of classes of weights."""
-  for name in ('decoder/head/bias', 'decoder/mask_norm/bias', 'conv_seg/bias'):
+  for name in _BIASES:
     if name in flat:
       return flat[name].size
   return None
@@ -44,29 +50,80 @@ def fields(model, source) -> dict[str, Any]:
   return dict(num_classes=num_classes(model, source.flat))
 
 
-def shown_upernet(flat: trees.Flat) -> dict[str, Any] | None:
-  """Returns what the parameters of an UperNet over Swin show of its variant."""
-  if 'fpn_bottleneck/conv/kernel' not in flat:
+def inside(flat: trees.Flat) -> trees.Flat:
+  """Returns the parameters of the backbone by its own paths."""
+  return {path.removeprefix('backbone/'): leaf for path, leaf in flat.items()
+          if path.startswith('backbone/')}
+
+
+def _shown_by(mark: str):
+  """Returns `shown` of the heads that have a parameter: what their backbone's parameters show."""
+  def shown(flat: trees.Flat) -> dict[str, Any] | None:
+    if mark not in flat:
+      return None
+    inner = inside(flat)
+    for known in classifiers.FAMILIES:
+      fields = known.shown(inner)
+      if fields is not None:
+        return dict(fields, backbone=known.family.module)
+    return {}
+  return shown
+
+
+def told(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
+  """Returns the fields that `_shown_by` gives, of a model; {} for a backbone of another family."""
+  trunk, names = model.trunk(), set(names)
+  if not names <= {'backbone', *trunk.__dataclass_fields__, *dir(type(trunk))}:
+    return {}
+  own = classifiers.of(trunk).told(trunk, names - {'backbone'})
+  return dict(own, backbone=type(trunk)) if names else {}
+
+
+def shown_setr(flat: trees.Flat) -> dict[str, Any] | None:
+  """Returns what the parameters of a SETR show of its variant."""
+  if 'decode/enlarge_0_0/conv/kernel' in flat:
+    decoder = 'mla'
+  elif 'decode/conv_0/conv/kernel' in flat:
+    decoder = 'naive' if flat['decode/conv_0/conv/kernel'].shape[0] == 1 else 'pup'
+  else:
     return None
-  stages = range(trees.numbers(flat, r'backbone/stage(\d+)/'))
-  return dict(depths=tuple(trees.numbers(flat, rf'backbone/stage{s}/block(\d+)/') for s in stages))
+  return dict(decoder=decoder, width=flat['backbone/embedding/kernel'].shape[-1],
+              depth=trees.numbers(flat, r'backbone/Transformer/encoderblock_(\d+)/'))
 
 
-def told_upernet(model: upernet.UperNet, names: Iterable[str]) -> dict[str, Any]:
-  """Returns the fields that `shown_upernet` gives, of a model."""
+def _mmseg(model, to: str) -> Table | None:
+  if to != 'authors':
+    return None
   trunk = model.trunk()
-  return {name: getattr(trunk, name, None) for name in names}
+  if isinstance(trunk, HRNet):
+    return MMSEG_HRNET
+  return MMSEG_PLAIN if not getattr(trunk, 'deep_root', True) else MMSEG
 
 
-def _formats(table: Table, word: str):
-  return lambda model, to: table if to == word else None
+def _setr(model: setr.SETR, to: str) -> Table | None:
+  return (MMSEG_SETR_MLA if model.decoder == 'mla' else MMSEG_SETR) if to == 'authors' else None
+
+
+def _rules(*segments: str) -> Rules:
+  return Rules(classes=segments, heads=segments, optional=('auxiliary', *segments, 'backbone/head'))
 
 
 SEGMENTER_FILES = PublishedDetector(
-    segmenter.FAMILY, (SEGMENTER,), shown_segmenter, _formats(SEGMENTER, 'authors'), told_segmenter,
-    fields, num_classes=num_classes, rules=Rules(
+    segmenter.FAMILY, (SEGMENTER,), shown_segmenter,
+    lambda model, to: SEGMENTER if to == 'authors' else None, told_segmenter, fields,
+    num_classes=num_classes, rules=Rules(
         classes=_CLASSES, heads=_CLASSES, optional=('decoder/', 'backbone/head')))
 UPERNET_FILES = PublishedDetector(
-    upernet.FAMILY, (UPERNET_SWIN,), shown_upernet, _formats(UPERNET_SWIN, 'authors'), told_upernet,
-    fields, num_classes=num_classes, rules=Rules(
-        classes=_SEGMENTS, heads=_SEGMENTS, optional=('auxiliary', *_SEGMENTS, 'backbone/head')))
+    upernet.FAMILY, (MMSEG_HRNET, MMSEG), _shown_by('fpn_bottleneck/conv/kernel'), _mmseg, told, fields,
+    num_classes=num_classes, rules=_rules('conv_seg/', 'auxiliary_seg/'))
+DEEPLAB_FILES = PublishedDetector(
+    deeplab.FAMILY, (MMSEG_HRNET, MMSEG), _shown_by('aspp_0/conv/kernel'), _mmseg, told, fields,
+    num_classes=num_classes, rules=_rules('conv_seg/', 'auxiliary_seg/'))
+OCRNET_FILES = PublishedDetector(
+    ocrnet.FAMILY, (MMSEG_HRNET, MMSEG), _shown_by('context_seg/kernel'), _mmseg, told, fields,
+    num_classes=num_classes, rules=_rules('coarse_seg/', 'context_seg/'))
+SETR_FILES = PublishedDetector(
+    setr.FAMILY, (MMSEG_SETR_MLA, MMSEG_SETR), shown_setr, _setr, told_segmenter, fields,
+    num_classes=num_classes, rules=_rules(
+        'decode/conv_seg/', *(f'auxiliary_{i}/conv_seg/' for i in range(3)),
+        *(f'auxiliary_seg_{i}/' for i in range(4)), 'backbone/cls'))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detr_jax.models import pixels
-from detr_jax.ops import resizing
+from vit_jax.layers import resizing
 from detr_jax.ops.windows import Inference, sliding
 from vit_jax import trees
 from vit_jax.errors import UserError
@@ -17,9 +17,17 @@ BACKBONES = {
     'convnext_t': dict(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), map_norms=True),
     'nat_mini': dict(width=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2), kernel_size=3),
     'regnety_400mf': dict(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), group_widths=(8,) * 4,
-                          stem_width=8)}
+                          stem_width=8),
+    'hrnet_w18': dict(width=8, modules=(1, 1, 1), depth=1, root_depth=1, root_width=8)}
 HEADS = {'segmenter_s16_linear': {}, 'segmenter_s16_mask': dict(decoder_depth=1, decoder_heads=2),
-         'upernet_swin_t': dict(width=8, auxiliary_width=4)}
+         'upernet_swin_t': dict(width=8, auxiliary_width=4),
+         'deeplabv3plus_r101': dict(width=8, fine_width=4, auxiliary_width=4, dilations=(1, 2)),
+         'ocrnet_r101': dict(width=8, context_width=4, coarse_width=4),
+         'ocrnet_hrnet_w48': dict(width=8, context_width=4),
+         'setr_l16_pup': dict(width=8), 'setr_l16_naive': dict(width=8),
+         'setr_l16_mla': dict(width=8, level_width=4)}
+# How many heads help to train; OCRNet's first one is read by the second.
+HELP = dict(segmenter=0, upernet=1, deeplabv3plus=1, ocrnet=1, setr=3)
 
 
 @pytest.mark.parametrize('name', pixels.list_models())
@@ -32,9 +40,10 @@ def test_counts_are_exact(name):
 
 @pytest.mark.parametrize('name, published', [
     ('upernet_swin_t', 60), ('upernet_swin_s', 81), ('upernet_swin_b', 121), ('upernet_swin_l', 234),
-    ('segmenter_ti16_mask', 7), ('segmenter_b16_linear', 86)])
+    ('segmenter_ti16_mask', 7), ('segmenter_b16_linear', 86), ('deeplabv3plus_r101', 63),
+    ('ocrnet_r101', 56), ('ocrnet_hrnet_w48', 71), ('upernet_r101', 86)])
 def test_counts_are_those_of_the_papers(name, published):
-  assert round(pixels.variant(name).parameters / 1e6) in (published, published + 1)
+  assert round(pixels.variant(name).parameters / 1e6) in (published, published + 1), name
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
@@ -45,17 +54,19 @@ def test_any_backbone_goes_under_any_head(head, backbone):
   image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 37, 70, 3)).astype(np.float32))
   variables = jax.jit(model.init)(jax.random.key(0), image)
   found = jax.jit(model.apply)(variables, image)
-  assert found.logits.shape == (2, 37, 70, 5) and found.auxiliary is None
+  assert found.logits.shape == (2, 37, 70, 5) and len(found.auxiliary) == head.startswith('ocrnet')
   assert np.isfinite(found.logits).all()
   rngs = dict(dropout=jax.random.key(1))
   trained, _ = model.apply(variables, image, train=True, rngs=rngs, mutable=['batch_stats'])
-  assert (trained.auxiliary is None) == ('auxiliary_width' not in HEADS[head])
+  helping = 4 if 'mla' in head else HELP[head.partition('_')[0]]
+  assert [x.shape for x in trained.auxiliary] == [(2, 37, 70, 5)] * helping
 
 
 def test_a_head_that_reads_four_maps_says_so():
-  model = pixels.create_model('upernet_swin_t', backbone='vit_ti16', backbone_fields={})
-  with pytest.raises(UserError, match="gives 1 map.*reads 4; choose a backbone with stages"):
-    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  for head, count in (('upernet_swin_t', 4), ('deeplabv3plus_r101', 2)):
+    model = pixels.create_model(head, backbone='vit_ti16', backbone_fields={})
+    with pytest.raises(UserError, match=f"gives 1 map.*reads {count}; choose a backbone with stages"):
+      jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
 def classes(images):

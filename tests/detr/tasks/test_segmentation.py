@@ -121,11 +121,21 @@ def test_what_is_written_is_read_again(whole, tmp_path):
   import detr_jax.weights.pixels as weights
   from detr_jax.models import pixels
   from tests.models import tiny
-  for name, fields in (('segmenter_s16_mask', dict(width=64, depth=1, num_heads=2, mlp_dim=96)),
-                       ('segmenter_s16_linear', dict(width=64, depth=1, num_heads=2, mlp_dim=96)),
-                       ('upernet_swin_t', dict(width=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2),
-                                               window_size=4, windows='pad', map_norms=True))):
-    own = dict(width=8, auxiliary_width=4) if 'upernet' in name else dict(decoder_heads=2)
+  vit = dict(width=64, depth=2, num_heads=2, mlp_dim=96)
+  resnet, mask = dict(width=8, depths=(1, 1, 1, 1)), dict(decoder_heads=2)
+  for name, own, fields in (
+      ('segmenter_s16_mask', mask, vit), ('segmenter_s16_linear', mask, vit),
+      ('upernet_swin_t', dict(width=8, auxiliary_width=4), dict(
+          width=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4)),
+      ('upernet_r101', dict(width=8, auxiliary_width=4), resnet),
+      ('upernet_r101', dict(width=8, auxiliary_width=4), dict(resnet, deep_root=False)),
+      ('deeplabv3plus_r101', dict(width=8, fine_width=4, auxiliary_width=4), resnet),
+      ('ocrnet_r101', dict(width=8, context_width=4, coarse_width=4), resnet),
+      ('ocrnet_hrnet_w48', dict(width=8, context_width=4), dict(
+          width=8, modules=(1, 1, 1), depth=1, root_depth=1, root_width=8)),
+      ('setr_l16_naive', dict(width=8), dict(vit, map_layers=(0, 1))),
+      ('setr_l16_pup', dict(width=8), dict(vit, map_layers=(0, 1))),
+      ('setr_l16_mla', dict(width=8, level_width=4), dict(vit, map_layers=(0, 1)))):
     fields = {**pixels.variant(name).arguments['backbone_fields'], **fields}
     model = pixels.create_model(name, num_classes=4, backbone_fields=fields, **own)
     state = tiny.variables(model, (64, 64))

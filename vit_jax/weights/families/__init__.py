@@ -2,7 +2,8 @@
 
 import flax.linen as nn
 
-from vit_jax.weights.families import bit, convnext, efficientnet, mixer, nat, regnet, resnet, swin, vit
+from vit_jax.weights.families import (bit, convnext, efficientnet, hrnet, mixer, nat, regnet, resnet,
+                                      swin, vit)
 from vit_jax.weights.families.base import Asked, Facts, Published, Refit, Source
 from vit_jax.weights.table import Table
 
@@ -10,7 +11,7 @@ __all__ = ['FAMILIES', 'Asked', 'Facts', 'Published', 'Refit', 'Source', 'of', '
 
 FAMILIES: tuple[Published, ...] = (vit.PUBLISHED, mixer.PUBLISHED, resnet.PUBLISHED, bit.PUBLISHED,
                                    convnext.PUBLISHED, nat.PUBLISHED, swin.PUBLISHED,
-                                   regnet.PUBLISHED, efficientnet.PUBLISHED)
+                                   regnet.PUBLISHED, efficientnet.PUBLISHED, hrnet.PUBLISHED)
 
 
 def of(model: nn.Module | type[nn.Module]) -> Published | None:

@@ -7,12 +7,15 @@ There is no low-pass filter, as in `torch.nn.functional.interpolate(mode='biline
 import jax
 import jax.numpy as jnp
 
+from vit_jax.compilation import counted
+
 
 def bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Returns `[batch, *size, channels]`."""
   if x.shape[1:3] == tuple(size):
     return x
-  return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), 'linear', antialias=False)
+  resize = lambda x: jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), 'linear', antialias=False)
+  return counted(resize, 0)(x)  # its matrix products count nowhere as the network's
 
 
 def rescaled(x: jax.Array, sizes: jax.Array, wanted: jax.Array, canvas: tuple[int, int],
