@@ -5,8 +5,10 @@
     python -m vit_jax.explore runs/photos my_photos/*.jpg --out=page.html
 
 Curves, and what the task shows of itself. A classifier: filters, position embeddings, attention distance
-and rollout, confusions and mistakes. A detector: detections beside the truth, attention of the encoder
-and the decoder, where the boxes of each query lie, panoptic pictures.
+and rollout, fields of view, confusions and mistakes. A detector: detections beside the truth, attention
+of the encoder and the decoder, where the boxes of each query lie, panoptic pictures. A segmenter: maps
+beside the truth, attention of the encoder and of the classes, class embeddings, IoU of each class, worst
+images.
 """
 
 import os

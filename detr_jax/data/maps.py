@@ -6,6 +6,7 @@ the images of a group, rounded up. A batch is a flat dict:
   image   uint8 [batch, height, width, 3]
   size    int32 [batch, 2], height and width of the image on it
   labels  uint8 [batch, height, width], the class of each pixel, 255 where none counts
+  areas   uint8 [batch, height, width], of an evaluated batch, see `regions.area_classes`
   mask    float32 [batch], 1 for examples and 0 for padding rows
   index   int32 [batch], number of the example in its split, -1 in padding rows
 """
@@ -13,7 +14,7 @@ the images of a group, rounded up. A batch is a flat dict:
 import numpy as np
 from jax.sharding import Mesh
 
-from detr_jax.data import transforms
+from detr_jax.data import regions, transforms
 from detr_jax.data.config import segmentation_data
 from detr_jax.data.info import SegmentationInfo
 from detr_jax.data.pipeline import Test, Train
@@ -69,15 +70,16 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
       source.name, source.classes, 3, window, len(train), len(evaluated['test']), tuple(config.mean),
       tuple(config.std), colours=colours(source), inference=dict(config.inference))
 
-  def batches(split, chain, canvas, size):
-    return Batches(Reader([split], filler(chain), shapes(canvas), config.on_error), size, mesh)
+  def batches(split, chain, canvas, size, areas=False):
+    return Batches(Reader([split], filler(chain), shapes(canvas, areas), config.on_error), size, mesh)
 
   stream = Train([(batches(train, chain, window, config.batch_size), np.arange(len(train)))], seed)
   tests = {}
   for name, split in evaluated.items():
     groups = grouped(split.sizes, multiple(inference))
     rows = eval_rows(eval_batch or config.batch_size, max(len(found) for _, found in groups), mesh)
-    tests[name] = Test([(batches(split, (), canvas, rows), found) for canvas, found in groups])
+    tests[name] = Test([(batches(split, (), canvas, rows, areas=True), found)
+                        for canvas, found in groups])
   return Data(info, stream, tests, stream.shapes, config.batch_size)
 
 
@@ -100,10 +102,11 @@ def colours(source) -> tuple[tuple[int, int, int], ...]:
   return () if own is None else tuple(map(tuple, own.tolist()))
 
 
-def shapes(canvas: tuple[int, int]) -> dict:
-  """Returns {key of a batch: (shape of a row, dtype)}."""
-  return dict(image=((*canvas, 3), np.uint8), size=((2,), np.int32), labels=(canvas, np.uint8),
-              mask=((), np.float32), index=((), np.int32))
+def shapes(canvas: tuple[int, int], areas: bool = False) -> dict:
+  """Returns {key of a batch: (shape of a row, dtype)}, with `areas` those of an evaluated one."""
+  own = dict(image=((*canvas, 3), np.uint8), size=((2,), np.int32), labels=(canvas, np.uint8),
+             mask=((), np.float32), index=((), np.int32))
+  return dict(own, areas=(canvas, np.uint8)) if areas else own
 
 
 def prepare(example: LabelExample, chain, rng) -> Sample:
@@ -132,5 +135,8 @@ def filler(chain):
                           example.name, height, width, *canvas))
     row['size'][...] = height, width
     row['image'][:height, :width] = images.to_array(sample.image)
-    row['labels'][:height, :width] = sample.maps['labels'].array
+    labels = row['labels'][:height, :width] = sample.maps['labels'].array
+    if 'areas' in row:
+      row['areas'][...] = 0
+      row['areas'][:height, :width] = regions.area_classes(labels)
   return fill

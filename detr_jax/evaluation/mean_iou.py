@@ -1,4 +1,8 @@
-"""Intersection over union of classes, of all pixels of a split together."""
+"""Intersection over union of classes, of all pixels of a split together.
+
+By size of objects (Segmenter's table 4, whose definition is not published): the same, of the pixels in
+regions of the ground truth that are small, medium or large alone, see `data.regions`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detr_jax.data.regions import SIZES
 from detr_jax.data.sources.label_maps import IGNORED
 from vit_jax import sharding
 
@@ -41,28 +46,33 @@ def measures(counts: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
 
 
 class MeanIoU:
-  """Mean IoU over a split; confusions are counted on the devices, every image once."""
+  """Mean IoU over a split, and by size; confusions are counted on the devices, every image once."""
 
   def __init__(self, segment: Callable, classes: Sequence[str]):
     """Takes what gives int classes `[batch, height, width]` of (params, state, batch), and names."""
     self._segment, self._classes = segment, classes
 
   def step(self, params, model_state, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the confusions of a batch."""
+    """Returns the confusions of a batch, for each size of regions: `[sizes, classes, classes]`."""
     found = sharding.constrain(self._segment(params, model_state, batch))
     labels = jnp.where(batch['mask'][:, None, None] > 0., batch['labels'], IGNORED)
-    return confusion(labels, found, len(self._classes))
+    return jnp.stack([confusion(jnp.where(batch['areas'] == size, labels, IGNORED), found,
+                                len(self._classes)) for size in range(len(SIZES))])
 
   def update(self, total, outputs):
     """Adds the confusions of a batch, on the host."""
     return np.asarray(outputs, np.int64) + (0 if total is None else total)
 
   def finish(self, total) -> dict[str, float]:
-    """Returns `miou`, `pixel_accuracy` and `mean_accuracy`."""
-    return measures(total)[0]
+    """Returns `miou`, `pixel_accuracy` and `mean_accuracy`, and `miou_small`, `miou_medium` and
+    `miou_large` of the sizes that there are."""
+    by_size = {f'miou_{size}': measures(counts)[0]['miou'] for size, counts in zip(SIZES, total)
+               if counts.any()}
+    return measures(total.sum(0))[0] | by_size
 
   def tables(self, total) -> dict[str, list[dict]]:
     """Returns the IoU and the pixels of each class."""
+    total = total.sum(0)
     iou = measures(total)[1]
     return dict(classes=[
         {'class': name, 'iou': None if np.isnan(value) else round(float(value), 6),

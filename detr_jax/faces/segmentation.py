@@ -131,7 +131,73 @@ def sections(segmenter: SegmenterPredictor, config: dict, names, split) -> list:
   titles = ('image', 'truth', 'answer') if own else ('image', 'answer')
   out = [Section('Maps', 'The class of each pixel, over the image.', [Picture(
       drawing.draw(rows, titles, sorted(seen), info.classes, colours), 'images')])] if rows else []
-  return out + (measured(segmenter, split) if split else [])
+  out += attention(segmenter, rows[0][0]) if rows else []
+  return out + embeddings(segmenter) + (measured(segmenter, split) if split else [])
+
+
+LAYERS = 6  # of which attention is drawn
+
+
+def attention(segmenter: SegmenterPredictor, image: np.ndarray) -> list:
+  """Attention of the encoder by layer, and of the classes to the patches, where there is any."""
+  from vit_jax import models
+  own, image = MODELS.family(segmenter.model).attention, segmenter.view(image)
+  out = []
+  for path in list(models.family(segmenter.model.backbone).attention.values())[:1]:
+    out += encoder_attention(segmenter, image, segmenter.attention(image, f'backbone/{path}'))
+  if 'classes' in own:
+    out += class_attention(segmenter, image, segmenter.attention(image, own['classes']))
+  return out
+
+
+def encoder_attention(segmenter: SegmenterPredictor, image: np.ndarray, layers: list) -> list:
+  """What two patches attend to, through the layers."""
+  from detr_jax.visual import segmenters as drawing
+  from vit_jax.visual.page import Picture, Section
+  if not layers:
+    return []
+  rows, columns = MODELS.family(segmenter.model).grid(segmenter.model, image.shape[:2]).size
+  shown = np.unique(np.linspace(0, len(layers) - 1, LAYERS).astype(int))
+  patches = {'the middle': (rows // 2) * columns + columns // 2,
+             'upper left': (rows // 4) * columns + columns // 4}
+  seen = lambda i, at: layers[i].mean(0)[at - rows * columns, -rows * columns:].reshape(rows, columns)
+  return [Section('Attention of the encoder', 'What two patches attend to in layers from the first to '
+                  'the last, as the mean of the heads.', [Picture(drawing.draw_lit(image, [
+                      [(f'layer {i}, {name}', seen(i, at)) for i in shown]
+                      for name, at in patches.items()]), 'layer by layer')])]
+
+
+def class_attention(segmenter: SegmenterPredictor, image: np.ndarray, layers: list) -> list:
+  """What the embeddings of the largest classes attend to, in each layer of the decoder."""
+  from detr_jax.visual import segmenters as drawing
+  from vit_jax.visual.page import Picture, Section
+  if not layers:
+    return []
+  cells = layers[0].shape[-1] - len(segmenter.classes)
+  maps = segmenter.features([image])[0].maps
+  grid = next(map_.shape[1:3] for map_ in maps if map_.shape[1] * map_.shape[2] == cells)
+  counts = np.bincount(segmenter.labels(image).reshape(-1), minlength=len(segmenter.classes))
+  largest = np.argsort(-counts, kind='stable')[:LAYERS]
+  return [Section('Attention of the classes', 'What the embeddings of the largest classes attend to in '
+                  'each layer of the mask transformer.', [Picture(drawing.draw_lit(image, [
+                      [(f'{segmenter.classes[k]}, layer {i}',
+                        layer.mean(0)[cells + k, :cells].reshape(grid)) for k in largest]
+                      for i, layer in enumerate(layers)]), 'class by class')])]
+
+
+def embeddings(segmenter: SegmenterPredictor) -> list:
+  """Where the embeddings of the classes lie to each other, where there are any."""
+  from detr_jax.visual import maps, segmenters as drawing
+  from vit_jax import trees
+  from vit_jax.visual.page import Picture, Section
+  path = MODELS.family(segmenter.model).classes
+  flat = trees.flatten(segmenter.params)
+  if path not in flat:
+    return []
+  return [Section('Class embeddings', 'The embeddings of the classes by their two largest singular '
+                  'directions (Segmenter, figure 8): what is alike lies together.', [Picture(drawing.draw_classes(
+                      np.asarray(flat[path]), segmenter.classes, maps.colours_of(segmenter.info)),
+                      'class embeddings')])]
 
 
 MEASURED = 100  # test images of which the IoU is drawn

@@ -1,15 +1,17 @@
 """A trained segmenter at work: images in, a class for every pixel out."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from detr_jax.data import maps
-from vit_jax import compilation
+from vit_jax import compilation, trees
 from vit_jax.data import images, listing
 from vit_jax.errors import UserError
 from vit_jax.faces import inputs
@@ -39,6 +41,7 @@ class SegmenterPredictor(Predictor):
     self._segment = compilation.jit(task.segment)
     self._encode = compilation.jit(lambda variables, image: self.model.apply(
         variables, image, method='encode'))
+    self._look = compilation.jit(self._intermediates)
 
   def prepare(self, image: str | np.ndarray) -> np.ndarray:
     """Returns an image as uint8 `[height, width, 3]`; UserError for one that cannot be read."""
@@ -79,6 +82,33 @@ class SegmenterPredictor(Predictor):
              'share': round(counts[k] / answer.labels.size, 6)}
             for k in np.argsort(-counts, kind='stable') if counts[k]]
     return dict(file=listing.shown(name), width=width, height=height, classes=rows)
+
+  def view(self, image: np.ndarray) -> np.ndarray:
+    """Returns the part of a prepared image that the network can see at once: the whole of it, or the
+    square in its middle that is a window when it has been resized for windows."""
+    side = self.task.inference.window
+    if not side:
+      return image
+    height, width = (max(round(n * side / min(image.shape[:2])), side) for n in image.shape[:2])
+    resized = images.from_array(image).resize((width, height), Image.Resampling.BILINEAR)
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.asarray(resized)[top:top + side, left:left + side]
+
+  def attention(self, image: np.ndarray, path: str) -> list[np.ndarray]:
+    """Returns the attention of each layer to one image, float32 `[heads, tokens, tokens]`.
+
+    Args:
+      image: uint8 `[height, width, 3]`, see `view`.
+      path: of the layers' attention in the intermediates, `{i}` standing for the number of one.
+    """
+    found = trees.unstack(jax.device_get(self._look(self.variables, self.normalize(image[None]))))
+    own = itertools.takewhile(found.__contains__, (path.format(i=i) for i in itertools.count()))
+    return [found[name][0] for name in own]
+
+  def _intermediates(self, variables, image):
+    _, state = self.model.apply(variables, image, mutable=['intermediates'])
+    return {path: values[0] for path, values in trees.flatten(state.get('intermediates', {})).items()
+            if path.endswith('/attention')}
 
   def features(self, images_: inputs.Images) -> list[Features]:
     """Returns what the head reads of each image, whole; see `vit_jax.models.features`."""

@@ -13,13 +13,13 @@ from detr_jax.data.info import SegmentationInfo
 from detr_jax.data.sources.label_maps import IGNORED
 from detr_jax.evaluation.mean_iou import MeanIoU
 from detr_jax.models import pixels, positions
-from detr_jax.models.pixels.base import Pixels
+from detr_jax.models.pixels.base import PixelFamily, Pixels
 from detr_jax.ops.windows import Inference
 from detr_jax.weights import pixels as weights_lib
 from vit_jax import models as backbones, ranges
 from vit_jax.errors import UserError, unknown
 from vit_jax.models import flops
-from vit_jax.models.family import Family, over
+from vit_jax.models.family import over
 from vit_jax.task import Aux, model_fields
 
 
@@ -77,7 +77,7 @@ class Segmentation:
                             inference=dict(data.inference))
 
   @property
-  def family(self) -> Family:
+  def family(self) -> PixelFamily:
     """The family of the model, on its backbone."""
     return over(pixels.family(self.model), backbones.family(self.model.backbone))
 

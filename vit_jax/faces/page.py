@@ -1,7 +1,8 @@
 """The picture page of a classifier.
 
 Filters of the patch embedding, position embeddings before and after interpolation, attention distance
-and rollout (as figures 6 and 7 of the ViT paper), confusions and mistakes.
+and rollout (as figures 6 and 7 of the ViT paper), fields of view of windows and neighbourhoods,
+confusions and mistakes.
 """
 
 import os
@@ -29,7 +30,7 @@ def sections(classifier, config: dict, names, split) -> list:
   out = filters(classifier) + positions(classifier, config)
   if pictures:
     names = [listing.shown(os.path.basename(name)) for name in names]
-    out += attention(classifier, np.stack(pictures), names)
+    out += attention(classifier, np.stack(pictures), names) + views(classifier, pictures[0])
   if split and not classifier.info.multi_label:  # of several labels there is no confusion
     out += mistakes(classifier, split)
   return out
@@ -109,6 +110,22 @@ def attention(classifier, pictures: np.ndarray, names) -> list:
       Section('Attention rollout', 'Where the prediction draws from, through all layers (Abnar and '
               'Zuidema, arXiv:2005.00928; ViT paper, figure 6).',
               [Picture(galleries.draw_rollouts(list(pictures), rollout, names), 'rollout')])]
+
+
+def views(classifier, picture: np.ndarray) -> list:
+  """Which pixels the middle of each block's output sees, of windows and neighbourhoods."""
+  from vit_jax import models
+  from vit_jax.visual import views as drawing
+  from vit_jax.visual.page import Picture, Section
+  blocks = models.family(classifier.model).blocks
+  if not blocks:
+    return []
+  found = drawing.fields_of_view(classifier.model, classifier.variables, classifier.normalize, picture,
+                                 blocks)
+  return [Section('Fields of view', "Which pixels the middle of each block's output draws from, behind "
+                  'all blocks in front of it, and their share of the image: windows and shifted windows '
+                  'of a Swin, the neighbourhood of a NAT, the kernels of a convolutional network.',
+                  [Picture(drawing.draw(picture, found), 'from the first block on')])]
 
 
 def mistakes(classifier, split) -> list:

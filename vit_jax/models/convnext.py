@@ -253,4 +253,5 @@ def _tiny(fields) -> dict:
   return dict(widths=(16, 32), depths=(1, 1))
 
 
-FAMILY = Family(ConvNeXt, VARIANTS, RULES, DEPTHS, _tiny, kernels=('stem/conv/kernel',))
+FAMILY = Family(ConvNeXt, VARIANTS, RULES, DEPTHS, _tiny, blocks=r'stage\d/block\d+',
+                kernels=('stem/conv/kernel',))

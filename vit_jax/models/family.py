@@ -46,6 +46,8 @@ class Family:
     grid: (module, image size) -> `Grid`; gives None for networks without patches.
     attention: {what users call it: path of the attention weights `[batch, heads, tokens, tokens]` in
       the intermediates, `{i}` standing for the layer}.
+    blocks: pattern of the paths of what its blocks give, maps `[batch, h, w, c]`, in the intermediates,
+      for networks whose blocks see a part of the image; '' for none.
     positions: path of the table of learned positions; '' for none.
     kernels: paths of the kernel that reads the image; the first that there is counts.
     facts: module -> what a paper's table of models prints of it, by the words of the table.
@@ -57,6 +59,7 @@ class Family:
   tiny: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
   grid: Callable[[nn.Module, Size], Grid | None] = lambda model, image_size: None
   attention: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  blocks: str = ''
   positions: str = ''
   kernels: tuple[str, ...] = ()
   facts: Callable[[nn.Module], dict[str, Any]] = lambda model: {}

@@ -266,4 +266,5 @@ def _tiny(fields) -> dict:
   return tiny | (dict(dilations=((1, 2), (1,))) if fields.get('dilations') else {})
 
 
-FAMILY = Family(NAT, VARIANTS, RULES, DEPTHS, _tiny, kernels=('tokenizer/conv_0/kernel',))
+FAMILY = Family(NAT, VARIANTS, RULES, DEPTHS, _tiny, blocks=r'level\d/layer\d+',
+                kernels=('tokenizer/conv_0/kernel',))

@@ -284,4 +284,4 @@ DEPTHS: Depths = (
     (r'.*', -1))
 
 FAMILY = Family(ResNet, VARIANTS, RULES, DEPTHS, tiny=lambda fields: dict(width=32, depths=(1, 1)),
-                kernels=('conv_root1/kernel', 'conv_root/kernel'))
+                blocks=r'block\d/unit\d+', kernels=('conv_root1/kernel', 'conv_root/kernel'))

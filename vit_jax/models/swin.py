@@ -265,4 +265,4 @@ DEPTHS: Depths = (
 
 FAMILY = Family(Swin, VARIANTS, RULES, DEPTHS,
                 lambda fields: dict(width=16, depths=(2, 2), num_heads=(2, 4), window_size=2),
-                kernels=('patch_embed/conv/kernel',))
+                blocks=r'stage\d/block\d+', kernels=('patch_embed/conv/kernel',))

@@ -8,10 +8,11 @@ and `encode(image)`, which gives its `Features`.
 import flax.linen as nn
 
 from detr_jax.models.pixels import deeplab, ocrnet, segmenter, setr, upernet
-from vit_jax.models.family import Family, family_of, variants_of
+from detr_jax.models.pixels.base import PixelFamily
+from vit_jax.models.family import family_of, variants_of
 from vit_jax.models.variant import Variant, create, find, names
 
-FAMILIES: tuple[Family, ...] = (
+FAMILIES: tuple[PixelFamily, ...] = (
     segmenter.FAMILY, upernet.FAMILY, setr.FAMILY, deeplab.FAMILY, ocrnet.FAMILY)
 
 
@@ -20,7 +21,7 @@ def variants() -> dict[str, Variant]:
   return variants_of(FAMILIES)
 
 
-def family(of: str | nn.Module) -> Family:
+def family(of: str | nn.Module) -> PixelFamily:
   """Returns the family of a model, or of a model's name; UserError where it has none."""
   return family_of(FAMILIES, of)
 

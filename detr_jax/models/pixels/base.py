@@ -1,5 +1,6 @@
 """What the heads for pixels share: their outputs, the backbone below them, and their blocks."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from vit_jax.errors import UserError
 from vit_jax.layers.convolution import Conv
 from vit_jax.layers.norms import BatchNorm
 from vit_jax.layers.resizing import bilinear
-from vit_jax.models.family import Grid
+from vit_jax.models.family import Family, Grid
 from vit_jax.models.features import Features
 
 
@@ -105,6 +106,16 @@ class Classify(nn.Module):
 def joined(maps: tuple[jax.Array, ...]) -> jax.Array:
   """Returns all maps in the size of the first, beside each other: `[batch, h, w, channels of all]`."""
   return jnp.concatenate([bilinear(x, maps[0].shape[1:3]) for x in maps], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelFamily(Family):
+  """A segmenter's architecture; its `attention` may have 'classes', of patches and then classes.
+
+  Attributes:
+    classes: path of an embedding for each class, `[classes, width]`; '' for none.
+  """
+  classes: str = ''
 
 
 def padded(image: jax.Array, multiple: int) -> jax.Array:

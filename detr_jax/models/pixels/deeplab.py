@@ -16,7 +16,6 @@ from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels
 from vit_jax.layers.depthwise import DepthwiseConv
 from vit_jax.layers.norms import BatchNorm
 from vit_jax.layers.resizing import bilinear
-from vit_jax.models.family import Family
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 PAPER = 'DeepLabv3+, arXiv:1802.02611; Swin transformer, arXiv:2103.14030, table 3'
@@ -107,6 +106,6 @@ VARIANTS: dict[str, Variant] = dict(
         DeepLabV3Plus, dict(backbone='resnet101_c', backbone_fields=FrozenDict(output_stride=8)),
         62_682_876, PAPER, (512, 512), Preprocessing(IMAGENET_MEAN, IMAGENET_STD)))
 
-FAMILY = Family(DeepLabV3Plus, VARIANTS, base.RULES,
+FAMILY = base.PixelFamily(DeepLabV3Plus, VARIANTS, base.RULES,
                 tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, fine_width=8,
                                          auxiliary_width=8, dilations=(1, 2)))

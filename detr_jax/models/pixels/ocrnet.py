@@ -14,7 +14,6 @@ from detr_jax.models.pixels import base
 from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels, joined
 from vit_jax.errors import unknown
 from vit_jax.layers.resizing import bilinear
-from vit_jax.models.family import Family
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 PAPER = 'OCRNet, arXiv:1909.11065; Swin transformer, arXiv:2103.14030, table 3'
@@ -98,5 +97,5 @@ VARIANTS: dict[str, Variant] = dict(
     ocrnet_hrnet_w48=_variant('hrnet_w48', 70_533_100, dict(resizing='bilinear'), inputs='joined',
                               coarse_width=None, dropout_rate=0.))
 
-FAMILY = Family(OCRNet, VARIANTS, base.RULES,
+FAMILY = base.PixelFamily(OCRNet, VARIANTS, base.RULES,
                 tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, context_width=8))

@@ -15,12 +15,11 @@ from flax.core import FrozenDict
 from jax.sharding import PartitionSpec as P
 
 from detr_jax.models.pixels import base
-from detr_jax.models.pixels.base import Head, Pixels
+from detr_jax.models.pixels.base import Head, PixelFamily, Pixels
 from vit_jax import sharding
 from vit_jax.errors import UserError, unknown
 from vit_jax.layers.resizing import bilinear
 from vit_jax.models import vit
-from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 from vit_jax.models.vit import EncoderBlock, LayerOptions
@@ -175,4 +174,6 @@ def _tiny(fields) -> dict:
               decoder_depth=1)
 
 
-FAMILY = Family(Segmenter, VARIANTS, RULES, tiny=_tiny, grid=base.grid)
+FAMILY = PixelFamily(
+    Segmenter, VARIANTS, RULES, tiny=_tiny, grid=base.grid, classes='decoder/cls_emb',
+    attention=dict(classes='decoder/encoderblock_{i}/MultiHeadDotProductAttention_0/attention'))

@@ -19,7 +19,6 @@ from detr_jax.models.pixels import base
 from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels
 from vit_jax.errors import unknown
 from vit_jax.layers.resizing import bilinear
-from vit_jax.models.family import Family
 from vit_jax.models.features import Features
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -171,4 +170,4 @@ def _tiny(fields) -> dict:
   return dict(backbone_fields=own, width=16, level_width=8)
 
 
-FAMILY = Family(SETR, VARIANTS, base.RULES, tiny=_tiny, grid=base.grid)
+FAMILY = base.PixelFamily(SETR, VARIANTS, base.RULES, tiny=_tiny, grid=base.grid)

@@ -13,7 +13,6 @@ from flax.core import FrozenDict
 from detr_jax.models.pixels import base
 from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels, joined
 from vit_jax.layers.resizing import bilinear
-from vit_jax.models.family import Family
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
 PAPER = 'Swin transformer, arXiv:2103.14030, table 3'
@@ -99,5 +98,5 @@ VARIANTS: dict[str, Variant] = dict(
     upernet_r101=_variant('resnet101_c', 85_508_236))
 
 
-FAMILY = Family(UperNet, VARIANTS, base.RULES,
+FAMILY = base.PixelFamily(UperNet, VARIANTS, base.RULES,
                 tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, auxiliary_width=8))

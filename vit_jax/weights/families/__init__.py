@@ -9,9 +9,9 @@ from vit_jax.weights.table import Table
 
 __all__ = ['FAMILIES', 'Asked', 'Facts', 'Published', 'Refit', 'Source', 'of', 'tables']
 
-FAMILIES: tuple[Published, ...] = (vit.PUBLISHED, mixer.PUBLISHED, resnet.PUBLISHED, bit.PUBLISHED,
-                                   convnext.PUBLISHED, nat.PUBLISHED, swin.PUBLISHED,
-                                   regnet.PUBLISHED, efficientnet.PUBLISHED, hrnet.PUBLISHED)
+FAMILIES: tuple[Published, ...] = (vit.PUBLISHED, mixer.PUBLISHED, hrnet.PUBLISHED, resnet.PUBLISHED,
+                                   bit.PUBLISHED, convnext.PUBLISHED, nat.PUBLISHED, swin.PUBLISHED,
+                                   regnet.PUBLISHED, efficientnet.PUBLISHED)
 
 
 def of(model: nn.Module | type[nn.Module]) -> Published | None:

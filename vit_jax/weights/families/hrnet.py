@@ -11,10 +11,10 @@ from vit_jax.weights.table import Row, Table
 
 def _unit(theirs: str, ours: str) -> tuple[Row, ...]:
   """Returns the rows of a residual unit."""
-  return (Row(theirs + 'conv{n}.weight', ours + 'conv{n}/kernel', CONV),
-          *batch_norm(theirs + 'bn{n}', ours + 'bn{n}'),
-          Row(theirs + 'downsample.0.weight', ours + 'conv_proj/kernel', CONV),
-          *batch_norm(theirs + 'downsample.1', ours + 'bn_proj'))
+  return (Row(theirs + 'downsample.0.weight', ours + 'conv_proj/kernel', CONV),
+          *batch_norm(theirs + 'downsample.1', ours + 'bn_proj'),
+          Row(theirs + 'conv{n}.weight', ours + 'conv{n}/kernel', CONV),
+          *batch_norm(theirs + 'bn{n}', ours + 'bn{n}'))
 
 
 def _block(theirs: str, ours: str) -> tuple[Row, ...]:

@@ -30,7 +30,7 @@ def _torchvision() -> tuple[Row, ...]:
       *(row for n, ours in ((0, '_root1'), (3, '_root2')) for row in (
           Row(f'conv1.{n}.weight', f'conv{ours}/kernel', CONV),
           *batch_norm(f'conv1.{n + 1}', f'bn{ours}'))),
-      *MMSEG_ROOT,
+      Row('conv1.6.weight', 'conv_root/kernel', CONV), *MMSEG_ROOT,
       Row(layer + 'downsample.0.weight', unit + 'conv_proj/kernel', CONV),
       *batch_norm(layer + 'downsample.1', unit + 'bn_proj'),
       Row(layer + 'conv{n}.weight', unit + 'conv{n}/kernel', CONV),
