@@ -36,9 +36,9 @@ def cells_of_script(path: str) -> list[tuple[str, str]]:
   return found
 
 
-def test_there_are_three():
+def test_there_are_four():
   assert [names(path) for path in NOTEBOOKS] == [
-      'detr_tour.ipynb', 'finetune_your_images.ipynb', 'vit_tour.ipynb']
+      'detr_tour.ipynb', 'finetune_your_images.ipynb', 'segmenter_tour.ipynb', 'vit_tour.ipynb']
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=names)

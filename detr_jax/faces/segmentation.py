@@ -195,9 +195,9 @@ def embeddings(segmenter: SegmenterPredictor) -> list:
   if path not in flat:
     return []
   return [Section('Class embeddings', 'The embeddings of the classes by their two largest singular '
-                  'directions (Segmenter, figure 8): what is alike lies together.', [Picture(drawing.draw_classes(
-                      np.asarray(flat[path]), segmenter.classes, maps.colours_of(segmenter.info)),
-                      'class embeddings')])]
+                  'directions (Segmenter, figure 8): what is alike lies together.', [Picture(
+                      drawing.draw_classes(np.asarray(flat[path]), segmenter.classes,
+                                           maps.colours_of(segmenter.info)), 'class embeddings')])]
 
 
 MEASURED = 100  # test images of which the IoU is drawn

@@ -9,7 +9,7 @@ import jax
 
 from detr_jax.data.info import SegmentationInfo
 from detr_jax.models import pixels
-from detr_jax.weights import exporting, families
+from detr_jax.weights import exporting, families, variant_file
 from detr_jax.weights.fitting import backbone, fit_detector
 from detr_jax.weights.loading import PACKAGE, origin, read
 from vit_jax import trees
@@ -89,6 +89,9 @@ def _from_file(from_: File | Run, name: str | None, overrides: dict):
     raise UserError(f'{from_} is of {" or ".join(names) or "no named segmenter"}; name it: '
                     f"vit_jax.load('NAME', {from_.text!r}), or --model")
   model = pixels.create_model(names[0], **overrides)
+  said = variant_file.find(from_.path) if isinstance(from_, File) else None
+  if said:
+    _check_said(said, from_, names[0], model)
   source = read(from_, model.num_heads or 8, getattr(backbone(model), 'num_heads', None))
   known = families.known(source.flat)
   if known:
@@ -96,10 +99,23 @@ def _from_file(from_: File | Run, name: str | None, overrides: dict):
   variant = pixels.variant(names[0])
   rule, side = variant.preprocessing, variant.image_size[0]
   windows = dict(window=side, stride=side) if hasattr(model, 'decoder') else {}
+  inference = dict(short_side=side, max_size=4 * side, **windows)
+  if said:
+    rule, inference = said.rule, said.inference
   info = SegmentationInfo(
-      '', tuple(map(str, range(model.num_classes))), 3, variant.image_size, mean=rule.mean, std=rule.std,
-      inference=dict(short_side=side, max_size=4 * side, **windows))
+      '', tuple(map(str, range(model.num_classes))), 3, (inference.get('window', side),) * 2,
+      mean=rule.mean, std=rule.std, inference=inference)
   return source, model, info
+
+
+def _check_said(said: variant_file.VariantFile, from_: File, name: str, model: nn.Module) -> None:
+  """Raises UserError where `variant.yml` is of another model."""
+  trunk = backbone(model)
+  for field in ('num_heads', 'depth', 'width'):
+    own, other = getattr(trunk, field, None), getattr(said, field)
+    if own != other:
+      raise UserError(f'{variant_file.NAME} beside {from_} says {field}={other}, the model {name!r} has '
+                      f'{own}; name another model, or give backbone_fields=dict({field}={other})')
 
 
 def initialize(model: nn.Module, variables: Mapping[str, Any], info: SegmentationInfo, path: str, *,

@@ -146,6 +146,56 @@ def test_what_is_written_is_read_again(whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, got.variables, state)
 
 
+VARIANT = """
+net_kwargs: {n_heads: 2, n_layers: 2, d_model: 64, normalization: deit}
+inference_kwargs: {im_size: 96, window_size: 64, window_stride: 48}
+"""
+
+
+@pytest.mark.parametrize('text, said', [
+    (VARIANT, ''), (VARIANT.replace('n_layers: 2', 'n_layers: 3'), 'says depth=3, the model .* has 2'),
+    ('- nothing', 'is not what Segmenter writes'), ('a: [', 'is not what Segmenter writes'),
+    (VARIANT.replace('deit', 'other'), "KeyError: 'other'")])
+def test_variant_yml_is_read_beside_a_file(text, said, tmp_path):
+  import detr_jax.weights.pixels as weights
+  from detr_jax.models import pixels
+  from tests.models import tiny
+  fields = dict(width=64, depth=2, num_heads=2, mlp_dim=96, gelu='erf')
+  own = dict(backbone_fields=fields, decoder_heads=2)
+  model = pixels.create_model('segmenter_s16_mask', num_classes=4, **own)
+  path = str(tmp_path / 'checkpoint.safetensors')
+  weights.export(path, model, tiny.variables(model, (64, 64)))
+  (tmp_path / 'variant.yml').write_text(text)
+  load = lambda **more: vit_jax.load('segmenter_s16_mask', path, verbose=False, **own, **more)
+  if said:
+    with pytest.raises(UserError, match=said):
+      load()
+    return
+  got = load()
+  assert got.info.inference == dict(short_side=96, max_size=384, window=64, stride=48)
+  assert got.info.mean == (.485, .456, .406) and got.info.image_size == (64, 64)
+  found = got.predict(np.zeros((70, 90, 3), np.uint8))[0]
+  assert (found['height'], found['width']) == (70, 90)
+
+
+def test_positions_in_a_segmenters_file_are_resampled(tmp_path):
+  import detr_jax.weights.pixels as weights
+  from detr_jax.models import pixels
+  from tests.models import tiny
+  from vit_jax.layers import positions
+  fields = dict(width=64, depth=1, num_heads=2, mlp_dim=96, gelu='erf')
+  own = dict(backbone_fields=fields, decoder_heads=2)
+  model = pixels.create_model('segmenter_s16_mask', num_classes=4, **own)
+  path, state = str(tmp_path / 'w.safetensors'), tiny.variables(model, (64, 64))
+  weights.export(path, model, state)
+  got = vit_jax.load('segmenter_s16_mask', path, verbose=False, image_size=96, **own)
+  table = lambda params: np.asarray(
+      params['backbone']['Transformer']['posembed_input']['pos_embedding'])
+  want = positions.resample(table(state['params']), (4, 4), (6, 6), 1, 'bilinear')
+  np.testing.assert_allclose(table(got.params), want, atol=1e-6)
+  assert any('4x4 -> 6x6 by bilinear' in line for line in got.report.lines())
+
+
 @pytest.mark.parametrize('overrides, said', [
     ({'task.class_weights': '(1., 2.)'}, 'class_weights has 2 numbers, the data 11 classes'),
     ({'task.auxilliary': '1.'}, "unknown option of the task: 'auxilliary'"),
