@@ -11,10 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from detr_jax import models as detectors
 from detr_jax.data import maps, pipeline as detection_pipeline
 from detr_jax.data import sources as detection_sources
 from detr_jax.data.sources.base import Categories, DetectionSplit
 from detr_jax.data.sources.label_maps import LabelSplit
+from detr_jax.models import pixels
 from tests.conftest import ROOT
 from vit_jax import config as config_lib, task as task_lib
 from vit_jax.training import step as step_lib
@@ -137,6 +139,7 @@ def published_data(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'real.json').write_text(json.dumps([[0]] * 50_000))
 
+
 def open_maps(config):
   """Returns a source of label maps of the published counts, as `maps.open_source`."""
   size = size_of(config['source'])
@@ -157,6 +160,30 @@ def mesh():
 def open_data(config):
   kind = task_lib.find(config)
   return kind.open_data(config.data, config.seed, mesh())
+
+
+def fewer(fields) -> dict:
+  """Returns the depth of a model's fields, cut: layers of one kind are traced alike."""
+  out = {}
+  if 'depth' in fields and not fields.get('map_layers'):
+    out['depth'] = min(fields['depth'], 2)
+  if fields.get('depths') and not fields.get('dilations'):
+    out['depths'] = tuple(min(depth, 2) for depth in fields['depths'])
+  return out
+
+
+def shallow(config):
+  """Returns a config whose model, or its backbone, has two layers, or two in each stage."""
+  name = config.model.name
+  variant = {**models.variants(), **detectors.variants(), **pixels.variants()}[name]
+  fields, config = {**variant.arguments, **config.model}, config.copy_and_resolve_references()
+  with config.unlocked():
+    config.model.update(fewer(fields))
+    if 'backbone' in variant.module.__dataclass_fields__:
+      backbone = fields.get('backbone', variant.module.backbone)
+      own = {**models.variant(backbone).arguments, **fields.get('backbone_fields', {})}
+      config.model.backbone_fields = {**fields.get('backbone_fields', {}), **fewer(own)}
+  return config
 
 
 def same_step(config, example) -> str:
@@ -183,7 +210,7 @@ def test_the_data_of_a_recipe_opens_at_its_own_batch_size(spec):
 @pytest.mark.slow
 @pytest.mark.parametrize('spec', STEPS)
 def test_the_first_step_of_a_recipe_is_built_at_its_own_sizes(spec):
-  for config in stages(spec):
+  for config in map(shallow, stages(spec)):
     key = same_step(config, open_data(config).example)
     if key in BUILT:
       continue

@@ -1,5 +1,7 @@
 """Segmenters: exact counts, any backbone under any head, and inference by windows."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from detr_jax.models import pixels
 from vit_jax.layers import resizing
 from detr_jax.ops.windows import Inference, sliding
+from tests.models import tiny
 from vit_jax import trees
 from vit_jax.errors import UserError
 
@@ -46,20 +49,33 @@ def test_counts_are_those_of_the_papers(name, published):
   assert round(pixels.variant(name).parameters / 1e6) in (published, published + 1), name
 
 
-@pytest.mark.parametrize('backbone', BACKBONES)
+def built(head, backbone):
+  return pixels.create_model(head, backbone=backbone, backbone_fields=BACKBONES[backbone],
+                             num_classes=5, **HEADS[head])
+
+
 @pytest.mark.parametrize('head', HEADS)
-def test_any_backbone_goes_under_any_head(head, backbone):
-  model = pixels.create_model(head, backbone=backbone, backbone_fields=BACKBONES[backbone],
-                              num_classes=5, **HEADS[head])
-  image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 37, 70, 3)).astype(np.float32))
-  variables = jax.jit(model.init)(jax.random.key(0), image)
-  found = jax.jit(model.apply)(variables, image)
-  assert found.logits.shape == (2, 37, 70, 5) and len(found.auxiliary) == head.startswith('ocrnet')
-  assert np.isfinite(found.logits).all()
-  rngs = dict(dropout=jax.random.key(1))
-  trained, _ = model.apply(variables, image, train=True, rngs=rngs, mutable=['batch_stats'])
-  helping = 4 if 'mla' in head else HELP[head.partition('_')[0]]
-  assert [x.shape for x in trained.auxiliary] == [(2, 37, 70, 5)] * helping
+def test_any_backbone_goes_under_any_head(head):
+  image = jax.ShapeDtypeStruct((2, 37, 70, 3), jnp.float32)
+  for backbone in BACKBONES:
+    model = built(head, backbone)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    found = jax.eval_shape(model.apply, variables, image)
+    assert found.logits.shape == (2, 37, 70, 5), backbone
+    assert len(found.auxiliary) == head.startswith('ocrnet')
+    trained, _ = jax.eval_shape(lambda v, x, m=model: m.apply(
+        v, x, train=True, rngs=dict(dropout=jax.random.key(1)), mutable=['batch_stats']),
+        variables, image)
+    helping = 4 if 'mla' in head else HELP[head.partition('_')[0]]
+    assert [x.shape for x in trained.auxiliary] == [(2, 37, 70, 5)] * helping
+
+
+@pytest.mark.parametrize('head, backbone', zip(HEADS, itertools.cycle(BACKBONES)))
+def test_what_a_head_gives_is_finite(head, backbone):
+  image = np.random.default_rng(0).normal(size=(2, 37, 70, 3)).astype(np.float32)
+  model = built(head, backbone)
+  variables = tiny.variables(model, (37, 70))
+  assert np.isfinite(tiny.apply(model, variables, image).logits).all()
 
 
 def test_a_head_that_reads_four_maps_says_so():
