@@ -63,8 +63,10 @@ workdir = ''
 
 if not workdir:
   workdir = tempfile.mkdtemp() + '/digits'
-  main.main([f'--config={root}/configs/quickstart_segmentation.py:decoder=mask,steps=150',
-             f'--workdir={workdir}', '--config.explore=0', '--config.log.every=50'])
+  main.main([f'--config={root}/configs/quickstart_segmentation.py:decoder=mask,steps=300',
+             f'--workdir={workdir}', '--config.model.backbone_fields.width=16',
+             '--config.model.backbone_fields.depths=(1, 1, 1, 1)', '--config.evaluate.every=300',
+             '--config.explore=0', '--config.log.every=50'])
 segmenter = vit_jax.load(workdir, verbose=False)
 info, colours = segmenter.info, maps.colours_of(segmenter.info)
 split = face.open_source(weights.origin(workdir).config['data']).split('test')
@@ -77,7 +79,7 @@ print(segmenter)
 # ## What it answers
 #
 # An image of any size goes in, and a map of its size comes out. After a training as short as this one
-# digit is taken for another, and borders are coarse: the backbone's map has an entry for 4x4 pixels.
+# digit is taken for another, and borders are coarse: the backbone's map has an entry for 8x8 pixels.
 
 # %%
 found = [segmenter.labels(image) for image in images]

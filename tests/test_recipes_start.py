@@ -67,10 +67,20 @@ SPECS = sorted({*ROWS, *OTHERS})
 BUILT = set()  # steps of configs before, which need not be built again
 
 
+def kind_of(name: str) -> tuple:
+  """Returns what tells models apart whose steps are built differently; not their size."""
+  variant = {**models.variants(), **detectors.variants(), **pixels.variants()}[name]
+  words = {k: v for k, v in variant.arguments.items() if isinstance(v, str | bool) and k != 'backbone'}
+  on = variant.arguments.get('backbone')
+  return variant.module, on and models.variant(on).module, *sorted(words.items())
+
+
 def built(spec: str) -> tuple:
   """Returns what tells rows of tables apart whose steps are built differently; not the data set."""
   file, _, text = spec.partition(':')
   given = dict(item.partition('=')[::2] for item in text.split(',') if item)
+  if 'model' in given:
+    given['model'] = kind_of(given['model'])
   return (file, *sorted((k, v) for k, v in given.items() if k not in (
       'data', 'dataset', 'pretrained', 'real', 'epochs', 'examples', 'multiscale', 'init_from')))
 
