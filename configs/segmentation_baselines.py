@@ -53,7 +53,7 @@ def get_config(arg=None):
                 mean=variant.preprocessing.mean, std=variant.preprocessing.std)
   c.data.transforms = [dict(name='random_scale', size=SIDE, max_size=4 * SIDE),
                        dict(name='window', size=(SIDE, SIDE)), dict(name='flip')]
-  c.data.augment = [dict(name='color_jitter', brightness=32 / 255, contrast=.5, saturation=.5, hue=.1)]
+  c.data.augment = [dict(name='photometric_distortion')]
   c.data.inference.update(short_side=SIDE, max_size=4 * SIDE)
   if setr:
     c.data.inference.update(window=SIDE, stride=STRIDE)

@@ -3,13 +3,13 @@
     python -m vit_jax.main --workdir=runs/segmenter_s16_mask \\
         --config=configs/segmenter.py:model=segmenter_s16_mask,data=ade20k,dataset=PATH
 
-dataset=PATH is a folder with images/SPLIT, annotations/SPLIT and classes.txt, see
-docs/segmentation.md; of ADE20K, id 0 counts nowhere. SGD with Nesterov momentum .9, no weight decay, a
-polynomial decay of power .9 to 1e-5. Images are resized by a factor from .5 to 2 about the published
-short side, windows are cut in which no class has more than three quarters, flipped, and their colours
-changed (the code's photometric distortion; here a colour jitter of the same strengths). Windows slide
-over test images; multi-scale numbers are `multiscale`, at six scales and mirrored. examples=4000 takes
-the first so many training images (table 5); resolution=640 is table 6's of Seg-L-Mask.
+dataset=PATH is a folder with images/SPLIT, annotations/SPLIT and classes.txt, see docs/segmentation.md;
+of ADE20K, id 0 counts nowhere. SGD with Nesterov momentum .9, no weight decay, a polynomial decay of
+power .9 to 1e-5. Images are resized by a factor from .5 to 2 about the published short side, windows are
+cut in which no class has more than three quarters, flipped, and their colours changed (photometric
+distortion, as the code does it). Windows slide over test images; multi-scale numbers are `multiscale`,
+at six scales and mirrored. examples=4000 takes the first so many training images (table 5);
+resolution=640 is table 6's of Seg-L-Mask.
 
 init_from is the ViT fine-tuned at 384 pixels by AugReg's authors, of segmenter_b16_deit_* DeiT's, or
 any other file or run. The decoder starts anew. There is no published B/8 at 384 pixels; give one of
@@ -61,7 +61,7 @@ def get_config(arg=None):
                 std=variant.preprocessing.std)
   c.data.transforms = [dict(name='random_scale', size=side, max_size=bound),
                        dict(name='window', size=(window, window)), dict(name='flip')]
-  c.data.augment = [dict(name='color_jitter', brightness=32 / 255, contrast=.5, saturation=.5, hue=.1)]
+  c.data.augment = [dict(name='photometric_distortion')]
   c.data.inference.update(short_side=side, max_size=bound, window=window, stride=stride)
   if a.multiscale:
     c.data.inference.update(scales=SCALES, flip=True)

@@ -45,7 +45,7 @@ def get_config(arg=None):
                 mean=variant.preprocessing.mean, std=variant.preprocessing.std)
   c.data.transforms = [dict(name='random_scale', size=side, max_size=4 * side),
                        dict(name='window', size=(side, side)), dict(name='flip')]
-  c.data.augment = [dict(name='color_jitter', brightness=32 / 255, contrast=.5, saturation=.5, hue=.1)]
+  c.data.augment = [dict(name='photometric_distortion')]
   c.data.inference.update(short_side=side, max_size=4 * side)
   if a.multiscale:
     c.data.inference.update(scales=SCALES, flip=True)

@@ -8,7 +8,8 @@ from vit_jax.data import augment
 from vit_jax.data.augment import options
 from vit_jax.errors import UserError, unknown
 
-OPS = dict(color_jitter=augment.color_jitter)
+OPS = dict(color_jitter=augment.color_jitter,
+           photometric_distortion=augment.photometric_distortion)
 
 
 def check(ops: Sequence[Mapping]) -> None:

@@ -99,8 +99,47 @@ def test_blur_has_its_variance_keeps_the_mean_and_flat_images(sigma):
 
 @pytest.mark.parametrize('op, said', [
     (dict(name='three_augment'), 'three_augment needs images of 3 channels, not 1'),
+    (dict(name='photometric_distortion'), 'photometric_distortion needs images of 3 channels'),
     (dict(name='color_jitter'), 'saturation or hue of color_jitter needs images of 3 channels')])
 def test_grey_images_have_no_colours(op, said):
   with pytest.raises(UserError, match=said):
     augment.check([op], channels=1)
   augment.check([alone(brightness=.4, contrast=.4)], channels=1)
+
+
+def by_hsv(image, saturation=1., turn=0.):
+  """Returns an image changed pixel by pixel by the standard library."""
+  def one(pixel):
+    h, s, v = colorsys.rgb_to_hsv(*map(float, pixel))
+    return colorsys.hsv_to_rgb((h + turn) % 1., min(s * saturation, 1.), v)
+  return np.asarray([one(p) for p in image.reshape(-1, 3)]).reshape(image.shape)
+
+
+@pytest.mark.parametrize('factor', [0., .5, 1.3, 4.])
+def test_saturation_is_that_of_hsv(factor):
+  image = np.random.default_rng(0).random((6, 7, 3)).astype(np.float32)
+  image[0], image[1] = .4, 0.  # grey and black have none
+  np.testing.assert_allclose(jitter.scale_saturation(image, factor), by_hsv(image, factor), atol=1e-6)
+
+
+def test_photometric_distortion_is_its_definition():
+  image = np.random.default_rng(0).random((5, 4, 3)).astype(np.float32)
+  strengths = np.asarray([.2, .5, .5, .1], np.float32)
+  seen = set()
+  for seed in range(40):
+    key = jax.random.key(seed)
+    got = jitter.photometric_distortion(image, key, *map(float, strengths))
+    coins, amounts = jax.random.split(key)
+    *on, early = np.asarray(jax.random.bernoulli(coins, .5, (5,))).tolist()
+    added, contrast, saturation, turn = np.asarray(
+        jax.random.uniform(amounts, (4,), minval=-strengths, maxval=strengths))
+    want = np.clip(image + added, 0., 1.) if on[0] else image
+    multiply = lambda x, c=contrast: np.clip(x * (1. + c), 0., 1.)
+    want = multiply(want) if on[1] and early else want
+    want = by_hsv(want, 1. + saturation if on[2] else 1., turn if on[3] else 0.)
+    want = multiply(want) if on[1] and not early else want
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert 0. <= got.min() and got.max() <= 1.
+    seen.add((*on, early))
+  assert len(seen) > 15
+  np.testing.assert_allclose(jitter.photometric_distortion(image, key, 0., 0., 0., 0.), image, atol=1e-6)

@@ -15,12 +15,13 @@ from vit_jax.data.augment import options
 from vit_jax.data.augment.auto import autoaugment, randaugment
 from vit_jax.data.augment.erasing import random_erasing
 from vit_jax.data.augment.geometry import affine, flip, translate
-from vit_jax.data.augment.jitter import color_jitter, three_augment
+from vit_jax.data.augment.jitter import color_jitter, photometric_distortion, three_augment
 from vit_jax.data.augment.mixing import mixup, mixup_cutmix
 from vit_jax.errors import UserError, unknown
 
 IMAGE_OPS = dict(flip=flip, translate=translate, affine=affine, randaugment=randaugment,
                  autoaugment=autoaugment, three_augment=three_augment, color_jitter=color_jitter,
+                 photometric_distortion=photometric_distortion,
                  random_erasing=random_erasing)
 BATCH_OPS = dict(mixup=mixup, mixup_cutmix=mixup_cutmix)
 

@@ -61,6 +61,49 @@ def color_jitter(image: jax.Array, key: jax.Array, brightness: Strength = .4, co
   return jnp.where(jax.random.bernoulli(on, probability), out, image)
 
 
+def scale_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+  """Multiplies the saturation of an image `[height, width, 3]`, at most to 1, by way of HSV."""
+  high, spread = image.max(-1, keepdims=True), jnp.ptp(image, axis=-1, keepdims=True)
+  most = high / jnp.where(spread > 0., spread, 1.)  # of the factor, where saturation becomes 1
+  return high - (high - image) * jnp.minimum(factor, jnp.maximum(most, 1.))
+
+
+def photometric_distortion(image: jax.Array, key: jax.Array, brightness: Strength = 32 / 255,
+                           contrast: Strength = .5, saturation: Strength = .5,
+                           hue: Annotated[float, Number(0., .5)] = .1,
+                           inside: jax.Array | None = None) -> jax.Array:
+  """Changes brightness, contrast, saturation and hue, each in half of the images (SSD,
+  arXiv:1512.02325, as mmsegmentation and Segmenter have it, but for their rounding to whole levels).
+
+  Brightness is added first, then contrast multiplies, or after saturation and hue, by a coin. What
+  leaves [0, 1] is cut after each.
+
+  Args:
+    image: float `[height, width, 3]` in [0, 1].
+    key: of this image.
+    brightness: added, from minus this to plus this.
+    contrast, saturation: factors from 1 - s to 1 + s.
+    hue: the hue turns by up to this share of the circle either way.
+    inside: the pixels of the image on a canvas; those around change alike, and are cut later.
+  """
+  require_rgb(image, 'photometric_distortion')
+  del inside
+  strengths = jnp.array([brightness, contrast, saturation, hue], jnp.float32)
+  coins, amounts = jax.random.split(key)
+  *drawn, early = jax.random.bernoulli(coins, .5, (5,))
+  added, *factors, turn = jax.random.uniform(amounts, (4,), minval=-strengths, maxval=strengths)
+  multiplied, saturated = (1. + f for f in factors)
+
+  def contrasted(x, wanted):
+    return jnp.where(drawn[1] & wanted, jnp.clip(x * multiplied, 0., 1.), x)
+
+  out = jnp.where(drawn[0], jnp.clip(image + added, 0., 1.), image)
+  out = contrasted(out, early)
+  out = jnp.where(drawn[2], scale_saturation(out, saturated), out)
+  out = jnp.where(drawn[3], jnp.clip(shift_hue(out, turn), 0., 1.), out)
+  return contrasted(out, ~early)
+
+
 def _blur_matrix(size: int, sigma: jax.Array, reach: int) -> jax.Array:
   """Returns what blurs one axis, `[size, size]`: three box filters, the border repeated.
 
