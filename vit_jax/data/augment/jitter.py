@@ -100,8 +100,8 @@ def photometric_distortion(image: jax.Array, key: jax.Array, brightness: Strengt
   out = jnp.where(drawn[0], jnp.clip(image + added, 0., 1.), image)
   out = contrasted(out, early)
   out = jnp.where(drawn[2], scale_saturation(out, saturated), out)
-  out = jnp.where(drawn[3], jnp.clip(shift_hue(out, turn), 0., 1.), out)
-  return contrasted(out, ~early)
+  out = jnp.where(drawn[3], shift_hue(out, turn), out)
+  return contrasted(jnp.clip(out, 0., 1.), ~early)
 
 
 def _blur_matrix(size: int, sigma: jax.Array, reach: int) -> jax.Array:
