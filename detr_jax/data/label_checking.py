@@ -72,5 +72,51 @@ def _summary(source: LabelMaps, count: int, totals: np.ndarray, fast: bool) -> l
   lines.append('share of pixels: ' + ', '.join(
       f'{name} {share[k]:.2%}' for k, name in enumerate(source.classes))
                + f', ignored {share[IGNORED]:.2%}')
-  empty = [name for k, name in enumerate(source.classes) if not totals[k]]
-  return lines + ([f'note: no pixel is of {", ".join(empty)}'] if empty else [])
+  return lines + [f'note: {note}' for note in notes(source.classes, totals)]
+
+
+def notes(classes: Sequence[str], totals: np.ndarray) -> list[str]:
+  """Returns what is odd about the pixels of each label, int `[256]`, of all maps of a split."""
+  empty = [name for k, name in enumerate(classes) if not totals[k]]
+  if not empty:
+    return []
+  out = [f'no pixel is of {", ".join(empty)}']
+  if totals[IGNORED] and np.count_nonzero(totals[:len(classes)]) <= 1:
+    out.append('the maps hold one id and 255 alone, and 255 counts nowhere; where it is meant to be a '
+               'class, write classes.txt as RED GREEN BLUE NAME: "0 0 0 ground", "255 255 255 thing"')
+  return out
+
+
+LOOKED_AT = 256  # label maps that are read before a run starts
+
+
+def look(split, name: str, classes: Sequence[str], on_error: str) -> list[str]:
+  """Reads the first label maps of a split before a run starts; returns notes where these are all.
+
+  Args:
+    split: a `LabelSplit`.
+    name: of it, for the error.
+    classes: names.
+    on_error: 'raise', or 'skip' what is wrong.
+
+  Raises:
+    UserError: for a map that is damaged, of another size than its image or with an unknown id, and
+      where no pixel of the maps counts.
+  """
+  def counts(i):
+    try:
+      example = split.read(i)
+      labels = example.labels(tuple(split.sizes[i]))
+    except UserError:
+      if on_error == 'raise':
+        raise
+      return 0
+    return np.bincount(labels.reshape(-1), minlength=IGNORED + 1)
+
+  number = min(len(split), LOOKED_AT)
+  with concurrent.futures.ThreadPoolExecutor(images.cpus()) as pool:
+    totals = sum(pool.map(counts, range(number)), np.zeros(IGNORED + 1, np.int64))
+  if not totals[:IGNORED].any():
+    raise UserError(f'no pixel of the first {number} label maps of {name!r} counts: all are ignored; '
+                    'see data.ignore and data.zero_ignored, and python -m vit_jax.data --check FOLDER')
+  return notes(classes, totals) if number == len(split) else []

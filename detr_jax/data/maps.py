@@ -11,10 +11,12 @@ the images of a group, rounded up. A batch is a flat dict:
   index   int32 [batch], number of the example in its split, -1 in padding rows
 """
 
+import sys
+
 import numpy as np
 from jax.sharding import Mesh
 
-from detr_jax.data import regions, transforms
+from detr_jax.data import label_checking, regions, transforms
 from detr_jax.data.config import segmentation_data
 from detr_jax.data.info import SegmentationInfo
 from detr_jax.data.pipeline import Test, Train
@@ -66,6 +68,8 @@ def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:
   train = source.split(config.train)
   evaluated = {key: source.split(config[key]) for key in ('validation', 'test') if config[key]}
   check_splits(config, [train], evaluated)
+  for note in label_checking.look(train, config.train, source.classes, config.on_error):
+    print(f'{source.name}: {note}', file=sys.stderr)
   info = SegmentationInfo(
       source.name, source.classes, 3, window, len(train), len(evaluated['test']), tuple(config.mean),
       tuple(config.std), colours=colours(source), inference=dict(config.inference))

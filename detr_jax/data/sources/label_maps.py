@@ -109,6 +109,11 @@ class LabelMaps:
     if len(self.classes) > IGNORED - len(self._ignore):
       raise UserError(f'{root} has {len(self.classes)} classes; at most {IGNORED} are supported')
 
+  @functools.cached_property
+  def _grays(self) -> bool:
+    """Whether the legend's colours are grays, so that a gray PNG holds them, and not ids."""
+    return bool((self.legend.colours == self.legend.colours[:, :1]).all())
+
   def pairs(self, split: str) -> list[tuple[str, str]]:
     """Returns (image, label PNG) of a split; UserError where one has no partner, or there are none."""
     found, lonely = self.partners(split)
@@ -160,15 +165,16 @@ class LabelMaps:
         values = np.asarray(file if gray else file.convert('RGB'))
     except images.DAMAGE as error:
       raise images.damaged(path, error) from None
-    if gray and self.legend.colours is not None and file.mode == 'P':
+    if gray and self.legend.colours is not None and (file.mode == 'P' or self._grays):
       values, gray = np.asarray(file.convert('RGB')), False
     return self._of_ids(values, path) if gray else self._of_colours(values, path)
 
   def _of_ids(self, values, path):
     ids = values.astype(np.int64)
     labels = ids - 1 if self._zero else ids
-    out = np.where((labels >= 0) & (labels < len(self.classes)), labels, IGNORED)
-    known = (out != IGNORED) | np.isin(ids, self._ignore) | (self._zero & (ids == 0))
+    ignored = np.isin(ids, self._ignore) | (self._zero & (ids == 0))
+    out = np.where((labels >= 0) & (labels < len(self.classes)) & ~ignored, labels, IGNORED)
+    known = (out != IGNORED) | ignored
     if not known.all():
       first = int(ids[~known][0])
       raise UserError(f'{path} has the id {first}, which is none of the {len(self.classes)} classes of '

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_jax.data import label_checking
 from detr_jax.data.sources import digit_maps, label_maps
 from detr_jax.data.sources.digit_maps import DigitMaps
 from detr_jax.data.sources.label_maps import LabelMaps
@@ -119,3 +120,28 @@ def test_digits_lie_where_their_ink_is():
   pixels = example.content[..., 0]
   behind = labels == digit_maps.BACKGROUND
   assert pixels[~behind].mean() > 5 * pixels[behind].mean()
+
+
+def looked(tmp_path, ignore=(), on_error='raise', **how):
+  source = LabelMaps(folder(tmp_path, **how), ignore=ignore)
+  return label_checking.look(source.split('train'), 'train', source.classes, on_error)
+
+
+def test_label_maps_are_looked_at_before_a_run_starts(tmp_path):
+  ids = np.resize(np.arange(3), SIZE).astype(np.uint8)
+  assert looked(tmp_path / 'a', values=ids) == []
+  assert looked(tmp_path / 'b', values=ids * 0) == ['no pixel is of road, car']
+  with pytest.raises(UserError, match="no pixel of the first 1 label maps of 'train' counts"):
+    looked(tmp_path / 'c', values=ids * 0, ignore=(0,), legend='sky\n')
+  with pytest.raises(UserError, match='a.png has the id 2'):
+    looked(tmp_path / 'd', values=ids, legend='sky\nroad\n')
+  with pytest.raises(UserError, match='no pixel of the first 1'):
+    looked(tmp_path / 'e', values=ids, legend='sky\nroad\n', on_error='skip')
+
+
+def test_masks_of_black_and_white_are_told_and_read_by_a_legend(tmp_path):
+  values = np.resize(np.uint8([0, 255]), SIZE)
+  notes = looked(tmp_path / 'a', values=values, legend='ground\nthing\n')
+  assert notes[0] == 'no pixel is of thing' and '255 255 255 thing' in notes[1]
+  root = folder(tmp_path / 'b', values=values, legend='0 0 0 ground\n255 255 255 thing\n')
+  np.testing.assert_array_equal(LabelMaps(root).split('train').read(0).labels(SIZE), values // 255)
