@@ -44,7 +44,10 @@ DETECTION_DATA = {
 
 # Keys that segmentation shares have the same words; `docs/config.md` is made of this table.
 SEGMENTATION_DATA = {
-    'source': ('', "built-in name ('digit_maps'), or a folder with images and label PNGs"),
+    'source': ('', "built-in name ('digit_maps'), a folder with images and label PNGs, or a TFDS name "
+               "such as 'scene_parse150'"),
+    'data_dir': ('', 'where TFDS keeps its data'),
+    'num_classes': (0, 'of a TFDS data set; a folder tells its own'),
     'train': ('train', "training split, such as 'train', 'train[:90%]', 'train+val'"),
     'validation': ('', "split by which choices are made; '': none"),
     'test': ('test', 'test split'),

@@ -11,6 +11,7 @@ the images of a group, rounded up. A batch is a flat dict:
   index   int32 [batch], number of the example in its split, -1 in padding rows
 """
 
+import os
 import sys
 
 import numpy as np
@@ -24,12 +25,13 @@ from detr_jax.data.sample import PixelMap, Sample
 from detr_jax.data.sources import label_maps
 from detr_jax.data.sources.digit_maps import DigitMaps
 from detr_jax.data.sources.label_maps import IGNORED, LabelExample
+from detr_jax.data.sources.tfds_maps import TFDSMaps
 from detr_jax.ops.windows import Inference
 from vit_jax import config as config_lib, ranges, sharding
 from vit_jax.data import images
 from vit_jax.data.pipeline import Data, check_splits, eval_rows
 from vit_jax.data.reader import Batches, Reader
-from vit_jax.errors import UserError, unknown
+from vit_jax.errors import UserError
 
 BUILT_IN = dict(digit_maps=DigitMaps)
 MULTIPLE = 32  # of the sides of canvases, where windows make them of no matter
@@ -40,11 +42,13 @@ def open_source(config):
   name = config['source']
   if name in BUILT_IN:
     return BUILT_IN[name]()
-  if not label_maps.splits(name):
-    raise unknown('data source', name, BUILT_IN) if '/' not in name else UserError(
-        f'{name} is no folder with images and label PNGs; put them into {name}/images/SPLIT and '
-        f'{name}/labels/SPLIT')
-  return label_maps.LabelMaps(name, config['zero_ignored'], tuple(config['ignore']))
+  if label_maps.splits(name):
+    return label_maps.LabelMaps(name, config['zero_ignored'], tuple(config['ignore']))
+  if os.path.isdir(name) and not os.path.isfile(os.path.join(name, 'dataset_info.json')):
+    raise UserError(f'{name} is no folder with images and label PNGs; put them into {name}/images/SPLIT '
+                    f'and {name}/labels/SPLIT')
+  return TFDSMaps(name, config['data_dir'], config['num_classes'], config['zero_ignored'],
+                  tuple(config['ignore']))
 
 
 def build(config, seed: int, mesh: Mesh, eval_batch: int = 0) -> Data:

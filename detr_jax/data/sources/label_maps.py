@@ -50,13 +50,13 @@ class LabelExample:
     content: of an image file, or pixels uint8 `[height, width, channels]`.
     name: for messages and pictures.
     index: number in the split.
-    label: path of the label PNG, or labels uint8 `[height, width]`.
+    label: path of the label PNG, its content, or labels uint8 `[height, width]`.
     source: that reads it.
   """
   content: bytes | np.ndarray
   name: str
   index: int
-  label: str | np.ndarray
+  label: str | bytes | np.ndarray
   source: 'LabelMaps | None' = None
 
   def image(self) -> Image.Image:
@@ -71,10 +71,13 @@ class LabelExample:
     Raises:
       UserError: for a map of another size, damaged, or with an unknown id or colour.
     """
-    found = self.source.labels(self.label) if isinstance(self.label, str) else self.label
+    where = self.label if isinstance(self.label, str) else self.name
+    found = self.label
+    if isinstance(found, str | bytes):
+      found = self.source.labels(images.read_file(where) if isinstance(found, str) else found, where)
     if found.shape != tuple(size):
       raise UserError('the labels {} are {}x{}, their image is {}x{}; give both one size'.format(
-          self.label if isinstance(self.label, str) else self.name, *found.shape, *size))
+          where, *found.shape, *size))
     return found
 
 
@@ -90,13 +93,15 @@ class LabelSplit(Split):
 class LabelMaps:
   """A folder of images and label PNGs, see the top of the file."""
 
-  def __init__(self, root: str, zero_ignored: bool = False, ignore: tuple[int, ...] = ()):
+  def __init__(self, root: str, zero_ignored: bool = False, ignore: tuple[int, ...] = (),
+               legend: Legend | None = None):
     """Reads the legend.
 
     Args:
       root: the folder.
       zero_ignored: whether id 0 counts nowhere and the classes begin with 1, as in ADE20K.
       ignore: ids that count nowhere, beside 255.
+      legend: None: that of the folder.
 
     Raises:
       UserError: for a folder without labels, or a legend that cannot be read.
@@ -104,7 +109,8 @@ class LabelMaps:
     self.root, self.name = root, root
     self._zero, self._ignore = zero_ignored, (*ignore, IGNORED)
     self.city = os.path.isdir(os.path.join(root, 'gtFine'))
-    self.legend = Legend(CITYSCAPES) if self.city else read_legend(os.path.join(root, LEGEND))
+    self.legend = legend or (
+        Legend(CITYSCAPES) if self.city else read_legend(os.path.join(root, LEGEND)))
     self.classes = self.legend.names
     if len(self.classes) > IGNORED - len(self._ignore):
       raise UserError(f'{root} has {len(self.classes)} classes; at most {IGNORED} are supported')
@@ -156,10 +162,15 @@ class LabelMaps:
 
     return LabelSplit(read, [size_of(path) for path, _ in pairs])
 
-  def labels(self, path: str) -> np.ndarray:
-    """Returns the labels of a PNG, uint8 `[height, width]`; UserError for an unknown id or colour."""
+  def labels(self, content: bytes, path: str) -> np.ndarray:
+    """Returns the labels of a PNG, uint8 `[height, width]`; UserError for an unknown id or colour.
+
+    Args:
+      content: of the file.
+      path: for messages.
+    """
     try:
-      with Image.open(io.BytesIO(images.read_file(path))) as file:
+      with Image.open(io.BytesIO(content)) as file:
         file.load()
         gray = file.mode in ('L', 'P', 'I', 'I;16', '1')
         values = np.asarray(file if gray else file.convert('RGB'))

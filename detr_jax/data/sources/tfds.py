@@ -70,7 +70,7 @@ class Decoder:
       raise Unreadable(f'{where()} is {error}; write the shard again') from None
     name = bytes(features.get('image/filename', [b''])[0]).decode(errors='replace')
     name = f'{name} in {where()}' if name else where()
-    size = _size(features['image'][0], name)
+    size = size_of(features['image'][0], name)
     column = lambda key, kind: np.asarray(features.get(f'{self.objects}/{key}', ()), kind)
     shares = column('bbox', np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]  # theirs: top, left first
     # VOC's difficult objects are neither trained on nor counted as missed, as crowds are.
@@ -88,7 +88,7 @@ class Decoder:
         features.get('panoptic_image', [b''])[0])
 
 
-def _size(content: bytes, name: str) -> tuple[int, int]:
+def size_of(content: bytes, name: str) -> tuple[int, int]:
   """Returns (height, width) of an encoded image, as its pixels lie; only the header is read."""
   try:
     with Image.open(io.BytesIO(content)) as file:

@@ -1,13 +1,17 @@
 """Folders of images and label PNGs: what is read, and what is refused with file and value."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from detr_jax.data import label_checking
+from detr_jax.data import label_checking, maps
+from detr_jax.data.config import segmentation_data
 from detr_jax.data.sources import digit_maps, label_maps
 from detr_jax.data.sources.digit_maps import DigitMaps
 from detr_jax.data.sources.label_maps import LabelMaps
+from tests.data.test_tfds import feature, prepare
 from vit_jax.data import __main__ as data_command
 from vit_jax.errors import UserError
 
@@ -145,3 +149,31 @@ def test_masks_of_black_and_white_are_told_and_read_by_a_legend(tmp_path):
   assert notes[0] == 'no pixel is of thing' and '255 255 255 thing' in notes[1]
   root = folder(tmp_path / 'b', values=values, legend='0 0 0 ground\n255 255 255 thing\n')
   np.testing.assert_array_equal(LabelMaps(root).split('train').read(0).labels(SIZE), values // 255)
+
+
+def test_tfds_data_with_label_maps(tmp_path):
+  def record(i):
+    return dict(image=[png(np.full((8, 10 + i, 3), i, np.uint8))],
+                annotation=[png(np.full((8, 10 + i), i % 3, np.uint8))])
+
+  features = dict(image=feature('Image', dtype='uint8', encodingFormat='png', shape=dict(
+      dimensions=['-1', '-1', '3'])), annotation=feature('Image', dtype='uint8', encodingFormat='png',
+                                                         shape=dict(dimensions=['-1', '-1', '1'])))
+  prepare(str(tmp_path), 'scenes', dict(train=[2, 2], test=[1]), features, record, supervised=())
+  config = segmentation_data('scenes', 1, (8, 8), data_dir=str(tmp_path), num_classes=2,
+                             zero_ignored=True)
+  split = maps.open_source(config).split('train[1:]')
+  assert split.sizes.tolist() == [[8, 11], [8, 12], [8, 13]]
+  assert [int(split.read(i).labels((8, 11 + i))[0, 0]) for i in range(3)] == [0, 1, 255]
+  config.num_classes = 0
+  with pytest.raises(UserError, match='TFDS does not tell how many classes .* set data.num_classes'):
+    maps.open_source(config)
+  config.update(source='nothing', num_classes=2)
+  with pytest.raises(UserError, match="'nothing' is neither a built-in name.*tfds build nothing"):
+    maps.open_source(config)
+
+
+def png(pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  return file.getvalue()
