@@ -1,6 +1,8 @@
-"""ResNet-50 and BiT-R50x1 on one CPU core next to torchvision and timm: forward pass, float32, 224x224.
+"""ResNet-50, BiT-R50x1, Swin-T, ConvNeXt-T and RegNetY-4G on one CPU core next to torchvision and timm:
+forward pass, float32, 224x224.
 
     python -m benchmarks.convnet_cpu
+    python -m benchmarks.convnet_cpu --models=swin_t,convnext_t,regnety_4gf --batches=1
     python -m benchmarks.convnet_cpu --models=resnet50 --batches=1
 
 Prints a table, after the logits of the same weights were found equal to those in float64, and those of

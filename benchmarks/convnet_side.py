@@ -1,6 +1,6 @@
-"""The PyTorch half of `convnet_cpu`: torchvision's ResNet-50 and timm's BiT.
+"""The PyTorch half of `convnet_cpu`: torchvision's ResNet-50; timm's BiT, Swin, ConvNeXt and RegNet.
 
-    python -m benchmarks.convnet_side FOLDER resnet50|bit_r50x1 BATCH write|eager|nhwc|freeze
+    python -m benchmarks.convnet_side FOLDER NAME BATCH write|eager|nhwc|freeze
 """
 
 import os
@@ -12,6 +12,9 @@ import torch
 from benchmarks import sides, timm_side
 
 
+TIMM = dict(swin_t='swin_tiny_patch4_window7_224', convnext_t='convnext_tiny', regnety_4gf='regnety_040')
+
+
 def create(name: str):
   """Returns the network, for inference."""
   timm_side.declare_operators()
@@ -19,6 +22,8 @@ def create(name: str):
   import torchvision
   if name == 'resnet50':
     return torchvision.models.resnet50().eval()
+  if name in TIMM:
+    return timm.create_model(TIMM[name]).eval()
   model = timm.create_model('resnetv2_50x1_bit').eval()
   for layer in model.modules():
     if isinstance(layer, timm.layers.StdConv2d):

@@ -1,7 +1,8 @@
-"""Our half of `vit_cpu`, `convnet_cpu` and `detr_cpu`: the public loaders, and what users compile with.
+"""Our half of `vit_cpu`, `convnet_cpu`, `detr_cpu` and `segmenter_cpu`, as users load and compile.
 
     python -m benchmarks.our_side FOLDER SIZE forward|train
-    python -m benchmarks.our_side FOLDER resnet50|bit_r50x1 convnet
+    python -m benchmarks.our_side FOLDER resnet50|bit_r50x1|swin_t|convnext_t|regnety_4gf convnet
+    python -m benchmarks.our_side FOLDER segmenter_s16_linear segmenter
     python -m benchmarks.our_side FOLDER detr_r50|detr_r50+size detr
 """
 
@@ -65,10 +66,22 @@ def detr(folder: str, name: str) -> None:
   serve_forward(folder, loaded, images, wrong_norm(loaded.params), *size, answer=last)
 
 
+def segmenter(folder: str, name: str) -> None:
+  """Serves the forward pass of a segmenter."""
+  loaded = vit_jax.load(name, os.path.join(folder, 'published.safetensors'), verbose=False)
+  with np.load(os.path.join(folder, 'inputs.npz')) as file:
+    serve_forward(folder, loaded, file['image'], wrong_norm(loaded.params),
+                  answer=lambda outputs: outputs.logits)
+
+
+CHANGED = (r'(backbone/)?(block3/unit3/[bg]n2|stage2/block1/(norm|norm2|bn2)|'
+           r'Transformer/encoderblock_5/LayerNorm_1)/scale')
+
+
 def wrong_norm(params):
-  """Returns the parameters with the scale of one norm of a ResNet 5% larger."""
+  """Returns the parameters with the scale of one norm 5% larger."""
   flat = trees.flatten(params)
-  [changed] = [path for path in flat if re.fullmatch(r'(backbone/)?block3/unit3/[bg]n2/scale', path)]
+  [changed] = [path for path in flat if re.fullmatch(CHANGED, path)]
   return trees.unflatten({**flat, changed: flat[changed] * 1.05})
 
 
@@ -137,4 +150,5 @@ def write_gradients(path: str, task, params, batch) -> None:
 
 if __name__ == '__main__':
   compilation.keep_freed_memory()
-  {'forward': forward, 'train': train, 'convnet': convnet, 'detr': detr}[sys.argv[3]](*sys.argv[1:3])
+  {'forward': forward, 'train': train, 'convnet': convnet, 'detr': detr,
+   'segmenter': segmenter}[sys.argv[3]](*sys.argv[1:3])

@@ -15,7 +15,19 @@ Predict = Callable[[jax.Array], jax.Array]  # images [batch, h, w, c] -> logits 
 
 def sliding(predict: Predict, images: jax.Array, sizes: jax.Array, window: int, stride: int
             ) -> jax.Array:
-  """Returns the mean of the logits of all windows that hold a pixel, `[batch, h, w, classes]`.
+  """Returns the mean of the logits of all windows that hold a pixel, `[batch, h, w, classes]`; see
+  `summed`."""
+  return _mean(*summed(predict, images, sizes, window, stride))
+
+
+def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
+  return total / jnp.maximum(count, 1.)
+
+
+def summed(predict: Predict, images: jax.Array, sizes: jax.Array, window: int, stride: int
+           ) -> tuple[jax.Array, jax.Array]:
+  """Returns the sum of the logits of all windows that hold a pixel, `[batch, h, w, classes]`, and the
+  number of these windows, `[batch, h, w, 1]`.
 
   Windows stand every `stride` pixels, the last ones flush with the border; all have one static shape.
 
@@ -43,7 +55,7 @@ def sliding(predict: Predict, images: jax.Array, sizes: jax.Array, window: int, 
             jax.vmap(put)(count, jnp.broadcast_to(new, (*logits.shape[:3], 1)) * 1., start)), None
 
   (total, count), _ = jax.lax.scan(add, (jnp.zeros(shape), jnp.zeros((*shape[:3], 1))), steps)
-  return total / jnp.maximum(count, 1.)
+  return total, count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,17 +131,70 @@ class Inference:
         total += self.of_resized(predict, image, first, sizes, images.shape[1:3], mirrored)
     return total / (len(self.scales) * (1 + self.flip))
 
+  def classes(self, predict: Predict, images: jax.Array, sizes: jax.Array, multiple: int = 1
+              ) -> jax.Array:
+    """Returns the likeliest class of every pixel, int32 `[batch, height, width]`; as `probabilities`.
+
+    Of one view, it is that of the largest logit: the probabilities are never made.
+    """
+    if len(self.scales) > 1 or self.flip:
+      return self.probabilities(predict, images, sizes, multiple).argmax(-1).astype(jnp.int32)
+    first, canvas = self.wanted(sizes, self.scales[0]), images.shape[1:3]
+    image = _resized(images, sizes, first, self.canvas(canvas, multiple, self.scales[0]))
+    total, count, larger = self.logits(predict, image, first)
+    back = lambda total, count: largest(rescaled(_mean(total, count), larger, sizes, canvas))
+    if total.shape[1] < canvas[0] or total.shape[2] < canvas[1]:
+      return back(total, count)
+    # The windows of a pixel are as many for each class: the largest sum is the largest mean.
+    same = lambda total, count: largest(total[:, :canvas[0], :canvas[1]])
+    return jax.lax.cond((larger == sizes).all(), same, back, total, count)
+
+  def logits(self, predict: Predict, images: jax.Array, sizes: jax.Array
+             ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns sums of logits and the number of summands, see `summed`, of images that were resized, then
+    enlarged to a window at least; and the sizes of the images in them."""
+    larger = self.enlarged(sizes)
+    if not self.window:
+      return predict(images).astype(jnp.float32), jnp.ones(()), larger
+    factor = max(self.window / min(images.shape[1:3]), 1.)
+    room = tuple(math.ceil(n * factor) for n in images.shape[1:3])
+    images = _resized(images, sizes, larger, room)
+    return *summed(predict, images, larger, self.window, self.stride or self.window), larger
+
   def of_resized(self, predict: Predict, images: jax.Array, sizes: jax.Array, original: jax.Array,
                  canvas: tuple[int, int], mirrored: bool = False) -> jax.Array:
     """Returns probabilities of the original size, of images that were resized, and perhaps mirrored."""
-    larger = self.enlarged(sizes)
-    if self.window:
-      factor = max(self.window / min(images.shape[1:3]), 1.)
-      room = tuple(math.ceil(n * factor) for n in images.shape[1:3])
-      images = rescaled(images, sizes, larger, room)
-      logits = sliding(predict, images, larger, self.window, self.stride or self.window)
-    else:
-      logits = predict(images)
-    logits = rescaled(logits.astype(jnp.float32), larger, original, canvas, mirrored)
+    total, count, larger = self.logits(predict, images, sizes)
+    logits = rescaled(_mean(total, count), larger, original, canvas, mirrored)
     return jax.nn.softmax(logits, axis=-1)
+
+
+LANES = 16
+
+
+def largest(x: jax.Array) -> jax.Array:
+  """Returns the index of the largest value along the last axis, the first of equal ones, int32.
+
+  By slices of 16 classes: XLA's CPU compiler makes `argmax` of 150 classes of 480x640 pixels in 166 ms,
+  and this in 43.
+  """
+  count = x.shape[-1]
+  width = min(LANES, count)
+  best, found = x[..., :width], jnp.broadcast_to(jnp.arange(width), (*x.shape[:-1], width))
+  for first in range(width, count, width):
+    first = min(first, count - width)
+    new = x[..., first:first + width] > best
+    best = jnp.where(new, x[..., first:first + width], best)
+    found = jnp.where(new, jnp.arange(first, first + width), found)
+  top = best.max(-1, keepdims=True)
+  return jnp.where(best == top, found, count - 1).min(-1).astype(jnp.int32)
+
+
+def _resized(images: jax.Array, sizes: jax.Array, wanted: jax.Array, canvas: tuple[int, int]
+             ) -> jax.Array:
+  """As `rescaled`, and nothing is computed where all images have the sizes that are wanted."""
+  if images.shape[1:3] != tuple(canvas):
+    return rescaled(images, sizes, wanted, canvas)
+  return jax.lax.cond((sizes == wanted).all(), lambda x: x,
+                      lambda x: rescaled(x, sizes, wanted, canvas), images)
 

@@ -160,15 +160,12 @@ class Segmentation:
 
     return mean(outputs.logits) + self.auxiliary * sum(map(mean, outputs.auxiliary))
 
-  def probabilities(self, params, model_state, batch) -> jax.Array:
-    """Returns float32 `[batch, height, width, classes]`, of the canvas that the images lie on."""
-    predict = lambda images: self.model.apply({'params': params, **model_state}, images).logits
-    return self.inference.probabilities(predict, self.images(batch), batch['size'],
-                                        maps.multiple(self.inference))
-
   def segment(self, params, model_state, batch) -> jax.Array:
-    """Returns the class of each pixel, int32 `[batch, height, width]`."""
-    return self.probabilities(params, model_state, batch).argmax(-1).astype(jnp.int32)
+    """Returns the class of each pixel of the canvas that the images lie on, int32 `[batch, height,
+    width]`."""
+    predict = lambda images: self.model.apply({'params': params, **model_state}, images).logits
+    return self.inference.classes(predict, self.images(batch), batch['size'],
+                                  maps.multiple(self.inference))
 
   def evaluators(self, split: str = 'test'):
     """Returns what measures mean IoU."""

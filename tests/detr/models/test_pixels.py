@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detr_jax.models import pixels
+from detr_jax.models import pixels, positions
 from vit_jax.layers import resizing
-from detr_jax.ops.windows import Inference, sliding
+from detr_jax.ops.windows import Inference, largest, sliding
 from tests.models import tiny
 from vit_jax import trees
 from vit_jax.errors import UserError
@@ -107,6 +107,29 @@ def test_windows_are_averaged_as_their_definition_says(size, window, stride):
   canvas[:, :size[0], :size[1]] = images
   got = sliding(classes, canvas, jnp.asarray([size] * 2), window, stride)
   np.testing.assert_allclose(got[:, :size[0], :size[1]], total / count, atol=1e-5)
+
+
+@pytest.mark.parametrize('classes', [1, 2, 15, 16, 17, 40])
+def test_the_largest_is_that_of_argmax(classes):
+  rng = np.random.default_rng(classes)
+  x = rng.integers(-3, 4, (5, 7, classes)).astype(np.float32)  # many are equal
+  np.testing.assert_array_equal(largest(x), x.argmax(-1))
+
+
+@pytest.mark.parametrize('how', [
+    dict(), dict(window=16, stride=12), dict(short_side=24, window=16, stride=12), dict(short_side=9),
+    dict(window=16, stride=8, scales=(1., .75), flip=True), dict(window=64)])
+def test_classes_are_those_of_the_probabilities(how):
+  rng, sizes, how = np.random.default_rng(0), jnp.asarray([[20, 27], [32, 30]]), Inference(**how)
+  images = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+  want = np.asarray(how.probabilities(classes, images, sizes, 32))
+  got = np.asarray(how.classes(classes, images, sizes, 32))
+  top = np.sort(want, -1)
+  clear = top[..., -1] - top[..., -2] > 1e-5  # elsewhere rounding decides
+  inside = np.asarray(positions.valid(sizes, (32, 32), (32, 32)))
+  assert clear.mean() > .9 and (got == want.argmax(-1))[clear & inside].all()
+  whole = np.asarray(how.classes(classes, images[1:, :32, :30], sizes[1:]))  # of the image's own size
+  np.testing.assert_array_equal(whole.shape, (1, 32, 30))
 
 
 def test_one_window_is_the_whole_image():
