@@ -52,7 +52,8 @@ def write(path: str, model: nn.Module, variables: Mapping[str, Any], to: str,
   known = families.of(model)
   table = known and known.formats(model, to)
   if not table:
-    raise UserError(f'{type(model).__name__} has no names in the format {to!r}')
+    raise UserError(f'{type(model).__name__} over {model.backbone!r} has no names in the format {to!r}; '
+                    'keep the run, which every command reads')
   flat = {k: np.asarray(v) for k, v in trees.unstack(flatten(variables)).items()}
   safetensors.write(path, to_theirs(table, known.written(model, flat, to, image_size)))
   return known.notes(model, to)

@@ -11,6 +11,7 @@ from detr_jax.weights.families.pixel_names import (MMSEG, MMSEG_HRNET, MMSEG_PLA
                                                    MMSEG_SETR_MLA, SEGMENTER)
 from vit_jax import trees
 from vit_jax.models.hrnet import HRNet
+from vit_jax.models.vit import ViT
 from vit_jax.weights import families as classifiers
 from vit_jax.weights.fit import Rules
 from vit_jax.weights.table import Table
@@ -110,7 +111,8 @@ def _rules(*segments: str) -> Rules:
 
 SEGMENTER_FILES = PublishedDetector(
     segmenter.FAMILY, (SEGMENTER,), shown_segmenter,
-    lambda model, to: SEGMENTER if to == 'authors' else None, told_segmenter, fields,
+    lambda model, to: SEGMENTER if to == 'authors' and isinstance(model.trunk(), ViT) else None,
+    told_segmenter, fields,
     num_classes=num_classes, rules=Rules(
         classes=_CLASSES, heads=_CLASSES, optional=('decoder/', 'backbone/head')))
 UPERNET_FILES = PublishedDetector(
