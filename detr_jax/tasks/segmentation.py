@@ -90,7 +90,7 @@ class Segmentation:
     """Returns what the tables of segmenters print of a plan, see `vit_jax.task.Task`."""
     trunk, (height, width) = self.model.trunk(), self.info.image_size
     own = backbones.family(trunk).facts(trunk)
-    wide = lambda: flops.multiply_adds(self.model, (height, 4 * width))
+    wide = lambda: flops.multiply_adds(self.model.alone(), (height, 4 * width))
     return {**own, 'token size': own.get('hidden'), 'params_M': plan.parameters / 1e6,
             'GFLOPs': lambda: wide() / 1e9}  # as UperNet's are counted
 

@@ -20,8 +20,8 @@ def multiply_adds(model: nn.Module, image_size: tuple[int, int], channels: int =
     channels: of the image.
   """
   image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), image)
-  return _count(jax.make_jaxpr(model.apply)(variables, image).jaxpr)
+  # The first call makes the parameters, which takes no product, and applies them.
+  return _count(jax.make_jaxpr(model.init_with_output)(jax.random.key(0), image).jaxpr)
 
 
 def _count(jaxpr) -> int:

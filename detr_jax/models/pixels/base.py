@@ -59,6 +59,11 @@ class Head(nn.Module):
     return models.create_model(self.backbone, **{
         'dtype': self.dtype, **self.backbone_fields, 'num_classes': None})
 
+  @nn.nowrap
+  def alone(self) -> 'Head':
+    """Returns the model without the heads that only help to train."""
+    return self
+
   def encode(self, image: jax.Array, train: bool = False) -> Features:
     """Returns the backbone's features."""
     return self.features(image, train)

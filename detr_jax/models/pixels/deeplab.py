@@ -79,6 +79,11 @@ class DeepLabV3Plus(Head):
       self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
       self.auxiliary_seg = Classify(self.num_classes, self.dropout_rate)
 
+  @nn.nowrap
+  def alone(self) -> Head:
+    """Returns the model without the head that only helps to train."""
+    return self.clone(auxiliary_width=0)
+
   def pool(self, x: jax.Array, train: bool) -> jax.Array:
     """Returns `[batch, h, w, width]`: what convolutions of several dilations and the whole map see."""
     whole = self.image_pool(x.mean((1, 2), keepdims=True), train)

@@ -114,6 +114,11 @@ class SETR(Head):
     if self.decoder not in DECODERS:
       raise unknown('decoder', self.decoder, DECODERS)
 
+  @nn.nowrap
+  def alone(self) -> Head:
+    """Returns the model without the heads that only help to train."""
+    return self.clone(auxiliary=False)
+
   def encode(self, image: jax.Array, train: bool = False) -> Features:
     """Returns the backbone's features of an image that is padded to whole patches."""
     return self.features(base.padded(image, base.patch(self.features)), train)

@@ -5,6 +5,7 @@ Parameters: `backbone/...` (as the backbone has them); `psp_{i}`, `bottleneck`, 
 statistics in `batch_stats`.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +60,11 @@ class UperNet(Head):
     if self.auxiliary_width:
       self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
       self.auxiliary_seg = Classify(self.num_classes, self.dropout_rate)
+
+  @nn.nowrap
+  def alone(self) -> Head:
+    """Returns the model without the head that only helps to train."""
+    return self.clone(auxiliary_width=0)
 
   def fuse(self, maps: tuple[jax.Array, ...], train: bool) -> jax.Array:
     """Returns `[batch, h, w, width]` of the finest map's size, of four maps (figure 4)."""

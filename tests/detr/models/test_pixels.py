@@ -1,7 +1,5 @@
 """Segmenters: exact counts, any backbone under any head, and inference by windows."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +68,9 @@ def test_any_backbone_goes_under_any_head(head):
     assert [x.shape for x in trained.auxiliary] == [(2, 37, 70, 5)] * helping
 
 
-@pytest.mark.parametrize('head, backbone', zip(HEADS, itertools.cycle(BACKBONES)))
+@pytest.mark.parametrize('head, backbone', [
+    ('segmenter_s16_mask', 'hrnet_w18'), ('setr_l16_mla', 'swin_t'), ('ocrnet_r101', 'convnext_t'),
+    ('deeplabv3plus_r101', 'nat_mini')])
 def test_what_a_head_gives_is_finite(head, backbone):
   image = np.random.default_rng(0).normal(size=(2, 37, 70, 3)).astype(np.float32)
   model = built(head, backbone)
@@ -117,8 +117,7 @@ def test_the_largest_is_that_of_argmax(classes):
 
 
 @pytest.mark.parametrize('how', [
-    dict(), dict(window=16, stride=12), dict(short_side=24, window=16, stride=12), dict(short_side=9),
-    dict(window=16, stride=8, scales=(1., .75), flip=True), dict(window=64)])
+    dict(), dict(short_side=24, window=16, stride=12), dict(window=64)])
 def test_classes_are_those_of_the_probabilities(how):
   rng, sizes, how = np.random.default_rng(0), jnp.asarray([[20, 27], [32, 30]]), Inference(**how)
   images = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
