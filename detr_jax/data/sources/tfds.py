@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -39,6 +39,25 @@ class Record:
   panoptic: bytes = b''
 
 
+def check_features(content: bytes, where: str, keys: Sequence[str]) -> None:
+  """Raises FeatureError when a record lacks one of the features that are read."""
+  try:
+    there = records.parse_example(content)
+  except ValueError as error:
+    raise FeatureError(f'{where} is {error}') from None
+  for key in keys:
+    if key not in there:
+      raise FeatureError(f'{where} has no feature {key!r}; it has: {", ".join(sorted(there))}')
+
+
+def parsed(content: bytes, where: Callable[[], str]) -> dict[str, list]:
+  """Returns the features of a record; UserError for a damaged one."""
+  try:
+    return records.parse_example(content)
+  except ValueError as error:
+    raise Unreadable(f'{where()} is {error}; write the shard again') from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Decoder:
   """Makes sense of the features of a record.
@@ -53,21 +72,12 @@ class Decoder:
 
   def resolve(self, content: bytes, where: str) -> 'Decoder':
     """Returns itself; FeatureError when a record holds no image or no boxes."""
-    try:
-      there = records.parse_example(content)
-    except ValueError as error:
-      raise FeatureError(f'{where} is {error}') from None
-    for key in ('image', f'{self.objects}/bbox', f'{self.objects}/label'):
-      if key not in there:
-        raise FeatureError(f'{where} has no feature {key!r}; it has: {", ".join(sorted(there))}')
+    check_features(content, where, ('image', f'{self.objects}/bbox', f'{self.objects}/label'))
     return self
 
   def __call__(self, content: bytes, where: Callable[[], str]) -> Record:
     """Returns what is in a record; UserError for a damaged one, or a label that cannot be."""
-    try:
-      features = records.parse_example(content)
-    except ValueError as error:
-      raise Unreadable(f'{where()} is {error}; write the shard again') from None
+    features = parsed(content, where)
     name = bytes(features.get('image/filename', [b''])[0]).decode(errors='replace')
     name = f'{name} in {where()}' if name else where()
     size = size_of(features['image'][0], name)

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from detr_jax.data.sources.base import say
 from detr_jax.data.sources.label_maps import LabelExample, LabelMaps, LabelSplit, Legend
-from detr_jax.data.sources.tfds import TELL, size_of
-from vit_jax.data import images, records
-from vit_jax.data.sources.shards import FeatureError
+from detr_jax.data.sources.tfds import TELL, check_features, parsed, size_of
+from vit_jax.data import images
 from vit_jax.data.sources.tfds import open_builder, record_split
-from vit_jax.errors import Unreadable, UserError
+from vit_jax.errors import UserError
 
 IMAGES = ('image', 'image_left')
 MAPS = ('annotation', 'segmentation_label', 'segmentation_mask', 'label')
@@ -33,21 +32,12 @@ class Decoder:
 
   def resolve(self, content: bytes, where: str) -> 'Decoder':
     """Returns itself; FeatureError when a record holds no image or no labels."""
-    try:
-      there = records.parse_example(content)
-    except ValueError as error:
-      raise FeatureError(f'{where} is {error}') from None
-    for key in (self.image, self.label):
-      if key not in there:
-        raise FeatureError(f'{where} has no feature {key!r}; it has: {", ".join(sorted(there))}')
+    check_features(content, where, (self.image, self.label))
     return self
 
   def __call__(self, content: bytes, where: Callable[[], str]) -> Pair:
     """Returns what is in a record; UserError for a damaged one."""
-    try:
-      features = records.parse_example(content)
-    except ValueError as error:
-      raise Unreadable(f'{where()} is {error}; write the shard again') from None
+    features = parsed(content, where)
     return Pair(features[self.image][0], features[self.label][0], where())
 
 
