@@ -35,7 +35,6 @@ INITIAL = dict(resnet101_c='resnet101_c.openmmlab', hrnet_w48='hrnet_w48.openmml
 MODELS = {name: pixels.variant(name).arguments for name in (
     'deeplabv3plus_r101', 'ocrnet_r101', 'ocrnet_hrnet_w48', 'upernet_r101', 'setr_l16_naive',
     'setr_l16_pup', 'setr_l16_mla')}
-SCALES = (.5, .75, 1., 1.25, 1.5, 1.75)
 # What lies in SETR's decode_head and auxiliary_head; MLA's neck does not.
 HEADS = r'auxiliary.*|decode/(?!norm_|project_|extract_).*'
 
@@ -51,14 +50,9 @@ def get_config(arg=None):
   c.data = segmentation_data(a.dataset or 'ade20k', a.batch_size or 16, (SIDE, SIDE))
   c.data.update(train='training', test='validation', zero_ignored=True,
                 mean=variant.preprocessing.mean, std=variant.preprocessing.std)
-  c.data.transforms = [dict(name='random_scale', size=SIDE, max_size=4 * SIDE),
-                       dict(name='window', size=(SIDE, SIDE)), dict(name='flip')]
-  c.data.augment = [dict(name='photometric_distortion')]
-  c.data.inference.update(short_side=SIDE, max_size=4 * SIDE)
+  recipes.published_views(c.data, SIDE, 4 * SIDE, SIDE, a.multiscale)
   if setr:
     c.data.inference.update(window=SIDE, stride=STRIDE)
-  if a.multiscale:
-    c.data.inference.update(scales=SCALES, flip=True)
   c.optimizer = dict(name='sgd', momentum=.9, weight_decay=0. if setr else 5e-4, decay=('.*',))
   if setr:
     c.optimizer.rate_factors = ((HEADS, 10.),)

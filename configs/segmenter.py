@@ -33,7 +33,6 @@ RECIPES = dict(
     ade20k=(64, 8, 1e-3, 512, 2048, 512, 512, 'training', 'validation'),
     context=(256, 16, 1e-3, 520, 2080, 480, 320, 'train', 'val'),
     cityscapes=(216, 8, 1e-2, 1024, 2048, 768, 512, 'train', 'val'))
-SCALES = (.5, .75, 1., 1.25, 1.5, 1.75)
 
 
 def initial(model: str) -> str:
@@ -59,12 +58,8 @@ def get_config(arg=None):
   c.data.update(train=f'{train}[:{a.examples}]' if a.examples else train, test=test,
                 zero_ignored=a.data == 'ade20k', mean=variant.preprocessing.mean,
                 std=variant.preprocessing.std)
-  c.data.transforms = [dict(name='random_scale', size=side, max_size=bound),
-                       dict(name='window', size=(window, window)), dict(name='flip')]
-  c.data.augment = [dict(name='photometric_distortion')]
-  c.data.inference.update(short_side=side, max_size=bound, window=window, stride=stride)
-  if a.multiscale:
-    c.data.inference.update(scales=SCALES, flip=True)
+  recipes.published_views(c.data, side, bound, window, a.multiscale)
+  c.data.inference.update(window=window, stride=stride)
   c.optimizer = dict(name='sgd', momentum=.9, nesterov=True)
   c.schedule = dict(name='polynomial', power=.9, form='segmenter', peak=rate, end=1e-5, warmup_from=1e-5)
   c.init_from = '' if a.smoke else a.init_from or initial(a.model)

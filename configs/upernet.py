@@ -28,7 +28,6 @@ from vit_jax.recipes import evaluate_and_save
 INITIAL = dict(swin_t='swin_t.imagenet1k', swin_s='swin_s.imagenet1k', swin_b='swin_b.imagenet22k',
                swin_l='swin_l.imagenet22k')
 LARGE = ('swin_b', 'swin_l')  # trained on windows of 640
-SCALES = (.5, .75, 1., 1.25, 1.5, 1.75)
 
 
 def get_config(arg=None):
@@ -43,12 +42,7 @@ def get_config(arg=None):
   c.data = segmentation_data(a.dataset or a.data, a.batch_size or 16, (side, side))
   c.data.update(train='training', test='validation', zero_ignored=True,
                 mean=variant.preprocessing.mean, std=variant.preprocessing.std)
-  c.data.transforms = [dict(name='random_scale', size=side, max_size=4 * side),
-                       dict(name='window', size=(side, side)), dict(name='flip')]
-  c.data.augment = [dict(name='photometric_distortion')]
-  c.data.inference.update(short_side=side, max_size=4 * side)
-  if a.multiscale:
-    c.data.inference.update(scales=SCALES, flip=True)
+  recipes.published_views(c.data, side, 4 * side, side, a.multiscale)
   c.optimizer = dict(name='adamw', weight_decay=.01,
                      decay=(r'(?!backbone/(.*norm|.*position)).*',))
   c.schedule = dict(name='polynomial', power=1., form='mmcv', peak=6e-5, end=0., warmup_steps=1_500,

@@ -76,6 +76,26 @@ def smoke(config: ConfigDict) -> None:
     section.update(every=15, every_epochs=0.)
 
 
+SCALES = (.5, .75, 1., 1.25, 1.5, 1.75)  # of published figures with several scales
+
+
+def published_views(data: ConfigDict, side: int, bound: int, window: int, multiscale: bool) -> None:
+  """Sets how all published segmenters see images: windows of rescaled ones, their colours distorted.
+
+  Args:
+    data: `config.data` of a segmenter, in place.
+    side, bound: short side to which images are resized, and a bound of the long one.
+    window: side of the square that is cut out to train on.
+    multiscale: whether test images are seen at several scales and mirrored.
+  """
+  data.transforms = [dict(name='random_scale', size=side, max_size=bound),
+                     dict(name='window', size=(window, window)), dict(name='flip')]
+  data.augment = [dict(name='photometric_distortion')]
+  data.inference.update(short_side=side, max_size=bound)
+  if multiscale:
+    data.inference.update(scales=SCALES, flip=True)
+
+
 def smoke_segmenter(config: ConfigDict) -> None:
   """Shrinks a config of a segmenter in place to a minute on a CPU: few images of 64x64, 20 steps."""
   config.total_steps, config.schedule.warmup_steps, config.data.batch_size = 20, 5, 8

@@ -64,12 +64,13 @@ OTHERS = [
         'deeplabv3plus_r101', 'ocrnet_hrnet_w48,multiscale', 'setr_l16_pup', 'setr_l16_mla')),
     *(os.path.basename(path) for path in sorted(glob.glob(os.path.join(CONFIGS, '*.py'))))]
 SPECS = sorted({*ROWS, *OTHERS})
+VARIANTS = {**models.variants(), **detectors.variants(), **pixels.variants()}
 BUILT = set()  # steps of configs before, which need not be built again
 
 
 def kind_of(name: str) -> tuple:
   """Returns what tells models apart whose steps are built differently; not their size."""
-  variant = {**models.variants(), **detectors.variants(), **pixels.variants()}[name]
+  variant = VARIANTS[name]
   words = {k: v for k, v in variant.arguments.items() if isinstance(v, str | bool) and k != 'backbone'}
   on = variant.arguments.get('backbone')
   return variant.module, on and models.variant(on).module, *sorted(words.items())
@@ -186,7 +187,7 @@ def fewer(fields) -> dict:
 def shallow(config):
   """Returns a config whose model, or its backbone, has two layers, or two in each stage."""
   name = config.model.name
-  variant = {**models.variants(), **detectors.variants(), **pixels.variants()}[name]
+  variant = VARIANTS[name]
   fields, config = {**variant.arguments, **config.model}, config.copy_and_resolve_references()
   with config.unlocked():
     config.model.update(fewer(fields))

@@ -108,6 +108,46 @@ class Classify(nn.Module):
     return layer(x.astype(jnp.float32))
 
 
+class HelpedHead(Head):
+  """A head with a second, plain one that helps to train, as FCN (arXiv:1411.4038).
+
+  Attributes:
+    auxiliary_width: channels of the head that helps to train, on the last map but one; 0: none.
+    dropout_rate: of whole channels, in front of both classifiers.
+    Others: see `Head`.
+  """
+  auxiliary_width: int = 256
+  dropout_rate: float = .1
+
+  def setup(self):
+    super().setup()
+    self.conv_seg = Classify(self.num_classes, self.dropout_rate)
+    if self.auxiliary_width:
+      self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
+      self.auxiliary_seg = Classify(self.num_classes, self.dropout_rate)
+
+  @nn.nowrap
+  def alone(self) -> 'Head':
+    """Returns the model without the head that only helps to train."""
+    return self.clone(auxiliary_width=0)
+
+  def answer(self, x: jax.Array, maps: tuple[jax.Array, ...], size: tuple[int, int], train: bool
+             ) -> Pixels:
+    """Returns the classes of pixels by what the head has made, `[batch, h, w, width]`.
+
+    Args:
+      x: see above.
+      maps: of the backbone.
+      size: (height, width) of the image.
+      train: whether dropout and batch norms act as in training.
+    """
+    logits = bilinear(self.conv_seg(x, train), size)
+    if not (self.auxiliary_width and (train or self._helps)):
+      return Pixels(logits)
+    helping = self.auxiliary_seg(self.auxiliary(maps[-2], train), train)
+    return Pixels(logits, (bilinear(helping, size),))
+
+
 def joined(maps: tuple[jax.Array, ...]) -> jax.Array:
   """Returns all maps in the size of the first, beside each other: `[batch, h, w, channels of all]`."""
   return jnp.concatenate([bilinear(x, maps[0].shape[1:3]) for x in maps], -1)

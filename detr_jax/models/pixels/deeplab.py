@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from detr_jax.models.pixels import base
-from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels
+from detr_jax.models.pixels.base import ConvBlock, HelpedHead, Pixels
 from vit_jax.layers.depthwise import DepthwiseConv
 from vit_jax.layers.norms import BatchNorm
 from vit_jax.layers.resizing import bilinear
@@ -46,24 +46,20 @@ class SeparableBlock(nn.Module):
     return ConvBlock(self.width, 1, self.dtype, name='pointwise')(x, train)
 
 
-class DeepLabV3Plus(Head):
+class DeepLabV3Plus(HelpedHead):
   """DeepLabv3+, on any backbone with two maps or more; the published ones have stride 8 at the last.
 
   Attributes:
     width: channels of the head.
     dilations: of the separable convolutions of the pyramid (section 3.1).
     fine_level, fine_width: which map the decoder reads beside, and the channels that it is reduced to.
-    auxiliary_width: channels of the head that helps to train, on the last map but one; 0: none.
-    dropout_rate: of whole channels, in front of both classifiers.
-    Others: see `base.Head`.
+    Others: see `base.HelpedHead`.
   """
   backbone: str = 'resnet101_c'
   width: int = 512
   dilations: tuple[int, ...] = (12, 24, 36)
   fine_level: int = 0
   fine_width: int = 48
-  auxiliary_width: int = 256
-  dropout_rate: float = .1
 
   def setup(self):
     super().setup()
@@ -74,15 +70,6 @@ class DeepLabV3Plus(Head):
                  for i, d in enumerate(self.dilations)]
     self.fine = ConvBlock(self.fine_width, 1, self.dtype)
     self.refine = [SeparableBlock(self.width, 1, self.dtype, name=f'refine_{i}') for i in range(2)]
-    self.conv_seg = Classify(self.num_classes, self.dropout_rate)
-    if self.auxiliary_width:
-      self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
-      self.auxiliary_seg = Classify(self.num_classes, self.dropout_rate)
-
-  @nn.nowrap
-  def alone(self) -> Head:
-    """Returns the model without the head that only helps to train."""
-    return self.clone(auxiliary_width=0)
 
   def pool(self, x: jax.Array, train: bool) -> jax.Array:
     """Returns `[batch, h, w, width]`: what convolutions of several dilations and the whole map see."""
@@ -99,11 +86,7 @@ class DeepLabV3Plus(Head):
     x = jnp.concatenate([x, fine], -1)
     for block in self.refine:
       x = block(x, train)
-    logits = bilinear(self.conv_seg(x, train), size)
-    if not (self.auxiliary_width and (train or self._helps)):
-      return Pixels(logits)
-    helping = self.auxiliary_seg(self.auxiliary(maps[-2], train), train)
-    return Pixels(logits, (bilinear(helping, size),))
+    return self.answer(x, maps, size, train)
 
 
 VARIANTS: dict[str, Variant] = dict(
@@ -111,6 +94,6 @@ VARIANTS: dict[str, Variant] = dict(
         DeepLabV3Plus, dict(backbone='resnet101_c', backbone_fields=FrozenDict(output_stride=8)),
         62_682_876, PAPER, (512, 512), Preprocessing(IMAGENET_MEAN, IMAGENET_STD)))
 
-FAMILY = base.PixelFamily(DeepLabV3Plus, VARIANTS, base.RULES,
-                tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, fine_width=8,
-                                         auxiliary_width=8, dilations=(1, 2)))
+FAMILY = base.PixelFamily(
+    DeepLabV3Plus, VARIANTS, base.RULES, tiny=lambda fields: dict(
+        base.tiny_pyramid(fields), width=16, fine_width=8, auxiliary_width=8, dilations=(1, 2)))

@@ -97,5 +97,6 @@ VARIANTS: dict[str, Variant] = dict(
     ocrnet_hrnet_w48=_variant('hrnet_w48', 70_533_100, dict(resizing='bilinear'), inputs='joined',
                               coarse_width=None, dropout_rate=0.))
 
-FAMILY = base.PixelFamily(OCRNet, VARIANTS, base.RULES,
-                tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, context_width=8))
+FAMILY = base.PixelFamily(
+    OCRNet, VARIANTS, base.RULES,
+    tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, context_width=8))

@@ -5,14 +5,13 @@ Parameters: `backbone/...` (as the backbone has them); `psp_{i}`, `bottleneck`, 
 statistics in `batch_stats`.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
 
 from detr_jax.models.pixels import base
-from detr_jax.models.pixels.base import Classify, ConvBlock, Head, Pixels, joined
+from detr_jax.models.pixels.base import ConvBlock, HelpedHead, Pixels, joined
 from vit_jax.layers.resizing import bilinear
 from vit_jax.models.variant import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Variant
 
@@ -35,19 +34,15 @@ def adaptive_mean(x: jax.Array, cells: int) -> jax.Array:
   return jnp.einsum('ih,jw,bhwc->bijc', rows, columns, x.astype(jnp.float32)).astype(x.dtype)
 
 
-class UperNet(Head):
+class UperNet(HelpedHead):
   """UperNet, on any backbone with four maps.
 
   Attributes:
     width: channels of the head.
-    auxiliary_width: channels of the head that helps to train, on the last map but one; 0: none.
-    dropout_rate: of whole channels, in front of both classifiers.
-    Others: see `base.Head`.
+    Others: see `base.HelpedHead`.
   """
   backbone: str = 'swin_t'
   width: int = 512
-  auxiliary_width: int = 256
-  dropout_rate: float = .1
 
   def setup(self):
     super().setup()
@@ -56,15 +51,6 @@ class UperNet(Head):
     self.bottleneck, self.fpn_bottleneck = block('bottleneck', 3), block('fpn_bottleneck', 3)
     self.laterals = [block(f'lateral_{i}', 1) for i in range(3)]
     self.fpn = [block(f'fpn_{i}', 3) for i in range(3)]
-    self.conv_seg = Classify(self.num_classes, self.dropout_rate)
-    if self.auxiliary_width:
-      self.auxiliary = ConvBlock(self.auxiliary_width, 3, self.dtype)
-      self.auxiliary_seg = Classify(self.num_classes, self.dropout_rate)
-
-  @nn.nowrap
-  def alone(self) -> Head:
-    """Returns the model without the head that only helps to train."""
-    return self.clone(auxiliary_width=0)
 
   def fuse(self, maps: tuple[jax.Array, ...], train: bool) -> jax.Array:
     """Returns `[batch, h, w, width]` of the finest map's size, of four maps (figure 4)."""
@@ -81,11 +67,7 @@ class UperNet(Head):
   def __call__(self, image: jax.Array, train: bool = False) -> Pixels:
     """Maps float `[batch, height, width, channels]`, normalised, to the classes of its pixels."""
     maps, size = base.pyramid(self.encode(image, train), self.backbone, 4)[-4:], image.shape[1:3]
-    logits = bilinear(self.conv_seg(self.fuse(maps, train), train), size)
-    if not (self.auxiliary_width and (train or self._helps)):
-      return Pixels(logits)
-    helping = self.auxiliary_seg(self.auxiliary(maps[-2], train), train)
-    return Pixels(logits, (bilinear(helping, size),))
+    return self.answer(self.fuse(maps, train), maps, size, train)
 
 
 def _variant(backbone: str, parameters: int, **fields) -> Variant:
@@ -104,5 +86,6 @@ VARIANTS: dict[str, Variant] = dict(
     upernet_r101=_variant('resnet101_c', 85_508_236))
 
 
-FAMILY = base.PixelFamily(UperNet, VARIANTS, base.RULES,
-                tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, auxiliary_width=8))
+FAMILY = base.PixelFamily(
+    UperNet, VARIANTS, base.RULES,
+    tiny=lambda fields: dict(base.tiny_pyramid(fields), width=16, auxiliary_width=8))
