@@ -2,6 +2,8 @@
 
     ROOT/images/train/NAME.jpg     ROOT/labels/train/NAME.png      your own; `annotations/` as well
     ROOT/leftImg8bit/train/...     ROOT/gtFine/train/..._gtFine_labelTrainIds.png  Cityscapes
+    ROOT/JPEGImages/NAME.jpg       ROOT/SegmentationClassContext/NAME.png  Pascal Context, of the names
+                                   in ROOT/ImageSets/SegmentationContext/train.txt
     ROOT/classes.txt               a class a line, by their ids: NAME, or RED GREEN BLUE NAME
 
 A label PNG holds the id of the class of each pixel, gray or as palette, or, where classes.txt gives
@@ -28,6 +30,36 @@ LEGEND = 'classes.txt'
 CITYSCAPES = ('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
               'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
               'motorcycle', 'bicycle')
+CONTEXT = ('background', 'aeroplane', 'bag', 'bed', 'bedclothes', 'bench', 'bicycle', 'bird', 'boat',
+           'book', 'bottle', 'building', 'bus', 'cabinet', 'car', 'cat', 'ceiling', 'chair', 'cloth',
+           'computer', 'cow', 'cup', 'curtain', 'dog', 'door', 'fence', 'floor', 'flower', 'food', 'grass', 'ground',
+           'horse', 'keyboard', 'light', 'motorbike', 'mountain', 'mouse', 'person', 'plate', 'platform',
+           'pottedplant', 'road', 'rock', 'sheep', 'shelves', 'sidewalk', 'sign', 'sky', 'snow', 'sofa',
+           'table', 'track', 'train', 'tree', 'truck', 'tvmonitor', 'wall', 'water', 'window', 'wood')
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where a data set keeps its files.
+
+  Attributes:
+    images, labels: folders below its root; no `labels`: the first of `LABELS` that is there.
+    endings: of an image's and of its label's name, without the suffix.
+    lists: folder of SPLIT.txt, a name a line; '' where each split has folders of its own.
+    names: of the classes; none: they are in `LEGEND`.
+  """
+  images: str = 'images'
+  labels: str = ''
+  endings: tuple[str, str] = ('', '')
+  lists: str = ''
+  names: tuple[str, ...] = ()
+
+
+OWN = Layout()
+PUBLISHED = (
+    Layout('leftImg8bit', 'gtFine', ('_leftImg8bit', '_gtFine_labelTrainIds'), names=CITYSCAPES),
+    Layout('JPEGImages', 'SegmentationClassContext', names=CONTEXT,
+           lists=os.path.join('ImageSets', 'SegmentationContext')))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +140,9 @@ class LabelMaps:
     """
     self.root, self.name = root, root
     self._zero, self._ignore = zero_ignored, (*ignore, IGNORED)
-    self.city = os.path.isdir(os.path.join(root, 'gtFine'))
+    self._layout = layout_of(root)
     self.legend = legend or (
-        Legend(CITYSCAPES) if self.city else read_legend(os.path.join(root, LEGEND)))
+        Legend(self._layout.names) if self._layout.names else read_legend(os.path.join(root, LEGEND)))
     self.classes = self.legend.names
     if len(self.classes) > IGNORED - len(self._ignore):
       raise UserError(f'{root} has {len(self.classes)} classes; at most {IGNORED} are supported')
@@ -130,23 +162,24 @@ class LabelMaps:
 
   def partners(self, split: str) -> tuple[list[tuple[str, str]], list[str]]:
     """Returns ([(image, label PNG)], [what has no partner]) of a split; UserError where it is not."""
-    folder = os.path.join(self.root, 'leftImg8bit' if self.city else 'images', split)
-    if not os.path.isdir(folder):
-      raise UserError(f'{folder} is no folder; {self.root} has the splits '
+    if split not in splits(self.root):
+      raise UserError(f'{self.root} has no split {split!r}; it has '
                       f'{", ".join(splits(self.root)) or "none"}')
-    there, lonely = [], []
-    for path in listing.images_below(folder).files:
-      label = self._label(path, split)
-      (there if os.path.isfile(label) else lonely).append((path, label))
-    return there, [path for path, _ in lonely]
+    pairs = [(path, self._label(path)) for path in self._images(split)]
+    return ([pair for pair in pairs if os.path.isfile(pair[1])],
+            [path for path, label in pairs if not os.path.isfile(label)])
 
-  def _label(self, path: str, split: str) -> str:
-    if self.city:
-      moved = path.replace(f'{os.sep}leftImg8bit{os.sep}', f'{os.sep}gtFine{os.sep}')
-      return re.sub(r'_leftImg8bit\.png$', '_gtFine_labelTrainIds.png', moved)
-    inner = os.path.relpath(path, os.path.join(self.root, 'images', split))
-    stem = os.path.splitext(inner)[0] + '.png'
-    return os.path.join(self.root, label_folder(self.root), split, stem)
+  def _images(self, split: str) -> list[str]:
+    folder = os.path.join(self.root, self._layout.images)
+    if not self._layout.lists:
+      return listing.images_below(os.path.join(folder, split)).files
+    with open(os.path.join(self.root, self._layout.lists, f'{split}.txt'), encoding='utf-8-sig') as file:
+      return [os.path.join(folder, f'{line.strip()}.jpg') for line in file if line.strip()]
+
+  def _label(self, path: str) -> str:
+    inner = os.path.splitext(os.path.relpath(path, os.path.join(self.root, self._layout.images)))[0]
+    stem = inner.removesuffix(self._layout.endings[0]) + self._layout.endings[1]
+    return os.path.join(self.root, self._layout.labels or label_folder(self.root), stem + '.png')
 
   def split(self, name: str) -> LabelSplit:
     """Returns a split, such as 'train', 'train[:90%]' or 'val+test'; UserError for no such folder."""
@@ -218,15 +251,24 @@ def label_folder(root: str) -> str:
                   f'{root}/images/SPLIT')
 
 
+def layout_of(root: str) -> Layout:
+  """Returns which of the published layouts a folder has, by its folder of labels, or `OWN`."""
+  return next((layout for layout in PUBLISHED if os.path.isdir(os.path.join(root, layout.labels))), OWN)
+
+
 def splits(root: str) -> list[str]:
   """Returns the splits of a folder, by name."""
-  folder = os.path.join(root, 'leftImg8bit' if os.path.isdir(os.path.join(root, 'gtFine')) else 'images')
+  layout = layout_of(root)
+  if layout.lists:
+    found = glob.glob(os.path.join(glob.escape(os.path.join(root, layout.lists)), '*.txt'))
+    return sorted(os.path.basename(path).removesuffix('.txt') for path in found)
+  folder = os.path.join(root, layout.images)
   return listing.folders_in(folder) if os.path.isdir(folder) else []
 
 
 def holds(root: str) -> bool:
   """Tells whether a folder has images and label PNGs in a known layout; boxes lie in JSON or text."""
-  if os.path.isdir(os.path.join(root, 'gtFine')):
+  if layout_of(root) != OWN:
     return True
   first = lambda name, pattern: next(glob.iglob(
       os.path.join(glob.escape(root), name, pattern), recursive=True), '')

@@ -177,3 +177,30 @@ def png(pixels):
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'PNG')
   return file.getvalue()
+
+
+def test_the_layouts_of_cityscapes_and_of_pascal_context(tmp_path):
+  size, values = (4, 6), np.full((4, 6), 18, np.uint8)
+  city, context = tmp_path / 'city', tmp_path / 'VOC2010'
+  stored = [(city, 'leftImg8bit/val/ulm/ulm_0_1_leftImg8bit.png',
+             'gtFine/val/ulm/ulm_0_1_gtFine_labelTrainIds.png'),
+            (context, 'JPEGImages/2008_1.jpg', 'SegmentationClassContext/2008_1.png'),
+            (context, 'JPEGImages/2008_2.jpg', 'SegmentationClassContext/2008_2.png')]
+  for root, image, label in stored:
+    for path, pixels in (root / image, np.zeros((*size, 3), np.uint8)), (root / label, values):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(pixels).save(path)
+  lists = context / 'ImageSets' / 'SegmentationContext'
+  lists.mkdir(parents=True)
+  (lists / 'val.txt').write_text('2008_2\n')
+  (lists / 'train.txt').write_text('2008_1\n2008_9\n')
+  for root, count, name in (city, 19, 'bicycle'), (context, 60, 'cloth'):
+    source = LabelMaps(str(root))
+    split = source.split('val')
+    assert label_maps.holds(str(root)) and len(source.classes) == count and source.classes[18] == name
+    assert len(split) == 1 and (split.read(0).labels(size) == 18).all()
+  assert label_maps.splits(str(context)) == ['train', 'val']
+  with pytest.raises(UserError, match='1 image.* no labels, such as .*2008_9.jpg'):
+    source.split('train')
+  with pytest.raises(UserError, match="no split 'test'; it has train, val"):
+    source.split('test')
