@@ -20,6 +20,7 @@ import re
 import numpy as np
 from PIL import Image
 
+from detr_jax.data.sources import voc
 from vit_jax.data import images, listing
 from vit_jax.data.sources.base import Split, chosen, parse_split
 from vit_jax.errors import UserError
@@ -33,10 +34,10 @@ CITYSCAPES = ('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic 
 CONTEXT = ('background', 'aeroplane', 'bag', 'bed', 'bedclothes', 'bench', 'bicycle', 'bird', 'boat',
            'book', 'bottle', 'building', 'bus', 'cabinet', 'car', 'cat', 'ceiling', 'chair', 'cloth',
            'computer', 'cow', 'cup', 'curtain', 'dog', 'door', 'fence', 'floor', 'flower', 'food',
-           'grass', 'ground',
-           'horse', 'keyboard', 'light', 'motorbike', 'mountain', 'mouse', 'person', 'plate', 'platform',
-           'pottedplant', 'road', 'rock', 'sheep', 'shelves', 'sidewalk', 'sign', 'sky', 'snow', 'sofa',
-           'table', 'track', 'train', 'tree', 'truck', 'tvmonitor', 'wall', 'water', 'window', 'wood')
+           'grass', 'ground', 'horse', 'keyboard', 'light', 'motorbike', 'mountain', 'mouse', 'person',
+           'plate', 'platform', 'pottedplant', 'road', 'rock', 'sheep', 'shelves', 'sidewalk',
+           'sign', 'sky', 'snow', 'sofa', 'table', 'track', 'train', 'tree', 'truck', 'tvmonitor',
+           'wall', 'water', 'window', 'wood')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,19 +164,19 @@ class LabelMaps:
 
   def partners(self, split: str) -> tuple[list[tuple[str, str]], list[str]]:
     """Returns ([(image, label PNG)], [what has no partner]) of a split; UserError where it is not."""
-    if split not in splits(self.root):
+    place = os.path.join(self.root, self._layout.lists or self._layout.images, split)
+    if not (os.path.isfile(f'{place}.txt') if self._layout.lists else os.path.isdir(place)):
       raise UserError(f'{self.root} has no split {split!r}; it has '
                       f'{", ".join(splits(self.root)) or "none"}')
-    pairs = [(path, self._label(path)) for path in self._images(split)]
+    pairs = [(path, self._label(path)) for path in self._images(place)]
     return ([pair for pair in pairs if os.path.isfile(pair[1])],
             [path for path, label in pairs if not os.path.isfile(label)])
 
-  def _images(self, split: str) -> list[str]:
-    folder = os.path.join(self.root, self._layout.images)
+  def _images(self, place: str) -> list[str]:
     if not self._layout.lists:
-      return listing.images_below(os.path.join(folder, split)).files
-    with open(os.path.join(self.root, self._layout.lists, f'{split}.txt'), encoding='utf-8-sig') as file:
-      return [os.path.join(folder, f'{line.strip()}.jpg') for line in file if line.strip()]
+      return listing.images_below(place).files
+    return [os.path.join(self.root, self._layout.images, f'{stem}.jpg')
+            for stem in voc.stems(f'{place}.txt')]
 
   def _label(self, path: str) -> str:
     inner = os.path.splitext(os.path.relpath(path, os.path.join(self.root, self._layout.images)))[0]

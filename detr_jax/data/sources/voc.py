@@ -61,7 +61,7 @@ def read(root: str, split: str) -> tuple[dict, list[Problem]]:
   ordered = CLASSES if names == set(CLASSES) else sorted(names)
   numbers = {name: i + 1 for i, name in enumerate(ordered)}
   images, objects, problems = [], [], []
-  for stem in _stems(place):
+  for stem in stems(place):
     path = os.path.join(folder, f'{stem}.xml')
     tree = every.get(path, f'the annotations {path} are missing')
     if isinstance(tree, str):
@@ -77,8 +77,12 @@ def read(root: str, split: str) -> tuple[dict, list[Problem]]:
   return dict(images=images, annotations=objects, categories=categories), problems
 
 
-def _stems(place: str) -> list[str]:
-  """Returns the names of a split's images, without suffix."""
+def stems(place: str) -> list[str]:
+  """Returns the names of a split's images, without suffix, of its list or its folder of XML files.
+
+  Raises:
+    UserError: for a list that cannot be read.
+  """
   if os.path.isdir(place):
     return sorted(os.path.splitext(name)[0] for name in os.listdir(place) if name.endswith('.xml'))
   try:

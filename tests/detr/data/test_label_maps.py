@@ -173,12 +173,6 @@ def test_tfds_data_with_label_maps(tmp_path):
     maps.open_source(config)
 
 
-def png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
-  return file.getvalue()
-
-
 def test_the_layouts_of_cityscapes_and_of_pascal_context(tmp_path):
   size, values = (4, 6), np.full((4, 6), 18, np.uint8)
   city, context = tmp_path / 'city', tmp_path / 'VOC2010'
@@ -204,3 +198,9 @@ def test_the_layouts_of_cityscapes_and_of_pascal_context(tmp_path):
     source.split('train')
   with pytest.raises(UserError, match="no split 'test'; it has train, val"):
     source.split('test')
+
+
+def png(pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  return file.getvalue()
